@@ -1,0 +1,66 @@
+//! The attacks. One attack, one file; [`ATTACKS`] is the registry.
+
+mod badnets;
+mod inject;
+mod label_flip;
+mod none;
+mod random_noise;
+mod remove;
+
+use theriac_core::{Budget, ChangeSet, Dataset, EditError, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
+
+/// All attacks, in the order in which they are listed.
+pub static ATTACKS: &[&AttackEntry] =
+    &[&none::ENTRY, &label_flip::ENTRY, &inject::ENTRY, &remove::ENTRY, &badnets::ENTRY, &random_noise::ENTRY];
+
+/// One line of the registry.
+pub struct AttackEntry {
+    /// Name, paper, threat model, parameters.
+    pub info: MethodInfo,
+    /// Turns a config into an attack that can run, or names everything that is wrong with it.
+    pub check: fn(&Values, &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>>,
+}
+
+/// The entry called `name`.
+pub fn find(name: &str) -> Option<&'static AttackEntry> {
+    ATTACKS.iter().find(|entry| entry.info.name == name).copied()
+}
+
+/// What an attacker has in hand.
+pub struct AttackContext<'a> {
+    /// The clean training set.
+    pub train: &'a Dataset,
+    /// The attack's own streams of random numbers.
+    pub seeds: &'a Seeds,
+}
+
+/// Why an attack could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AttackError {
+    /// The data set does not have what the attack needs.
+    #[error("failed to poison: {0}")]
+    Infeasible(String),
+    /// The change set does not fit.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+/// A checked attack. It answers with a change set and never touches the data itself.
+pub trait Attack: Send + Sync {
+    /// What this run may spend on `train`.
+    fn budget(&self, train: &Dataset) -> Budget;
+
+    /// Makes the change set.
+    ///
+    /// # Errors
+    /// When the data set does not have what the attack needs, such as enough samples of a class.
+    fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError>;
+
+    /// The inputs on which success is counted, made from the clean test set; `None` if the goal is plain loss of accuracy.
+    fn probe(&self, test: &Dataset) -> Option<Probe>;
+
+    /// The class whose recall the attack lowers, if there is one.
+    fn victim_class(&self) -> Option<u16> {
+        None
+    }
+}

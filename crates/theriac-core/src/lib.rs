@@ -1,0 +1,29 @@
+//! The vocabulary of Theriac: data sets, edits, threat models, seed streams, metrics and statistics.
+//!
+//! Everything that happens to data is an [`Edit`](edit::Edit). An attack answers with a [`ChangeSet`](edit::ChangeSet), a
+//! defense that cleans data answers with another one, and detection is scored by comparing the two.
+//!
+//! This crate knows nothing of Burn, of files or of a command line.
+
+pub mod dataset;
+pub mod digest;
+pub mod edit;
+pub mod matrix;
+pub mod method;
+pub mod metrics;
+pub mod param;
+pub mod probe;
+pub mod record;
+pub mod seed;
+pub mod stats;
+pub mod threat;
+
+pub use dataset::{Dataset, Facts, Label, SampleId, Shape, SourceId};
+pub use digest::Digest;
+pub use edit::{ChangeSet, Edit, EditError, Role};
+pub use matrix::Matrix;
+pub use method::{Family, Hook, Kind, MethodInfo, Paper};
+pub use param::{Param, ParamError, Range, Value, Values};
+pub use probe::{Aim, Probe};
+pub use seed::Seeds;
+pub use threat::{Budget, Capability, Goal, Knowledge, Stage, ThreatModel};

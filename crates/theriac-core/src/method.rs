@@ -1,0 +1,146 @@
+//! What every registry entry tells about its method. Command-line help, `list`, `explain`, the reference pages and the config schema are
+//! made from it.
+
+use serde::Serialize;
+
+use crate::param::Param;
+use crate::threat::ThreatModel;
+
+/// A publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Paper {
+    /// First author and year, such as `Gu et al. 2017`.
+    pub cite: &'static str,
+    /// The title.
+    pub title: &'static str,
+    /// Where it is found.
+    pub link: &'static str,
+}
+
+/// The four kinds of entries in the registries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A data set.
+    Dataset,
+    /// A network architecture.
+    Model,
+    /// An attack.
+    Attack,
+    /// A defense.
+    Defense,
+}
+
+/// The families of poisoning, as people first meet them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// No attack: the clean reference.
+    Clean,
+    /// Labels are wrong.
+    Mislabeling,
+    /// Samples are added.
+    Injection,
+    /// Samples are changed or removed.
+    Manipulation,
+    /// A trigger is planted.
+    Backdoor,
+    /// Random noise, aimed at nothing.
+    Noise,
+}
+
+/// The question that a defense answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// A reference for the others: the model that was never poisoned.
+    Control,
+    /// Which training samples are suspicious?
+    Vet,
+    /// How to train so that poison matters less?
+    Train,
+    /// How to remove the poison from the model?
+    Repair,
+    /// Is this input triggered?
+    Guard,
+}
+
+crate::threat::display_as_serde!(Kind, Family, Hook);
+
+/// One entry of a registry, without its code.
+#[derive(Clone, Copy, Debug)]
+pub struct MethodInfo {
+    /// The name in configs.
+    pub name: &'static str,
+    /// Which registry.
+    pub kind: Kind,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Raised whenever the method's results change, so that no old result is served.
+    pub version: u32,
+    /// Where it comes from; empty for controls and plumbing.
+    pub papers: &'static [Paper],
+    /// What it can be told.
+    pub params: &'static [Param],
+    /// For attacks: which family.
+    pub family: Option<Family>,
+    /// For attacks: what it assumes.
+    pub threat: Option<ThreatModel>,
+    /// For attacks: whether it trains a surrogate model of the victim's architecture on clean data.
+    pub surrogate: bool,
+    /// For defenses: which questions it answers, in the order of the pipeline. Empty for `none`.
+    pub hooks: &'static [Hook],
+}
+
+impl MethodInfo {
+    /// An entry that is neither attack nor defense.
+    pub const fn plain(name: &'static str, kind: Kind, summary: &'static str, params: &'static [Param]) -> Self {
+        Self {
+            name,
+            kind,
+            summary,
+            version: 1,
+            papers: &[],
+            params,
+            family: None,
+            threat: None,
+            surrogate: false,
+            hooks: &[],
+        }
+    }
+
+    /// An attack.
+    pub const fn attack(
+        name: &'static str,
+        family: Family,
+        threat: ThreatModel,
+        summary: &'static str,
+        papers: &'static [Paper],
+        params: &'static [Param],
+    ) -> Self {
+        let info = Self::plain(name, Kind::Attack, summary, params);
+        Self { family: Some(family), threat: Some(threat), papers, ..info }
+    }
+
+    /// A defense.
+    pub const fn defense(
+        name: &'static str,
+        hooks: &'static [Hook],
+        summary: &'static str,
+        papers: &'static [Paper],
+        params: &'static [Param],
+    ) -> Self {
+        let info = Self::plain(name, Kind::Defense, summary, params);
+        Self { hooks, papers, ..info }
+    }
+
+    /// The same entry, with a surrogate model.
+    pub const fn with_surrogate(self) -> Self {
+        Self { surrogate: true, ..self }
+    }
+
+    /// The same entry at another version.
+    pub const fn at_version(self, version: u32) -> Self {
+        Self { version, ..self }
+    }
+}

@@ -1,0 +1,108 @@
+//! The seam between the engine and the methods: the engine plans, stores and schedules steps, a [`Bench`] carries them out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use theriac_core::{Digest, Facts, Kind, MethodInfo, Param, ParamError, record::MethodRecord};
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// Makes the attack's change set. Input `surrogate` if the attack needs one. Leaves `changes.bin` and `poison.json`.
+    Poison,
+    /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`.
+    Train,
+    /// Vets the training data. Inputs: `poison`, `victim`; `matches` for a control that copies another filter's budget.
+    /// Leaves `changes.bin` and `vet.json`.
+    Vet,
+    /// Repairs a model. Inputs: `poison`, `model`. Leaves `weights.safetensors`.
+    Repair,
+    /// Measures a model on an attack, behind a guard if the defense is one. Inputs: `poison`, `model`. Leaves
+    /// `evaluation.json`.
+    Evaluate,
+}
+
+/// One node of the plan. Its address is the hash of everything here, so equal steps are one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What it does.
+    pub kind: StepKind,
+    /// The data set.
+    pub dataset: MethodRecord,
+    /// The hash of the loaded data.
+    pub data: Digest,
+    /// The network, where one is involved.
+    pub model: Option<MethodRecord>,
+    /// The training recipe, for training steps and repairs.
+    pub train: Option<MethodRecord>,
+    /// The attack, for poisoning and evaluating steps.
+    pub attack: Option<MethodRecord>,
+    /// The defense, for the steps that it takes part in.
+    pub defense: Option<MethodRecord>,
+    /// The versions of the methods named above, as `kind/name/version`.
+    pub versions: Vec<String>,
+    /// The root of all random draws of this step.
+    pub seed: u64,
+    /// Sets apart steps that are equal otherwise: `surrogate` for an attacker's own model, else empty.
+    pub role: String,
+    /// The device, such as `cpu`: results agree within tolerance across devices only.
+    pub device: String,
+    /// The steps that this one reads, by name.
+    pub inputs: BTreeMap<String, Digest>,
+}
+
+impl Step {
+    /// The content address.
+    pub fn address(&self) -> Digest {
+        Digest::of_json(self)
+    }
+}
+
+/// A step that is due, with the folders of its inputs.
+pub struct Job<'a> {
+    /// What to do.
+    pub step: &'a Step,
+    /// The finished inputs by name: the step that made them, and the folder with its files.
+    pub inputs: BTreeMap<&'a str, (&'a Step, PathBuf)>,
+    /// To be called now and then with the fraction that is done.
+    pub progress: &'a (dyn Fn(f64) + Sync),
+}
+
+impl Job<'_> {
+    /// The folder of the input called `name`, if there is one.
+    pub fn folder(&self, name: &str) -> Option<&Path> {
+        self.inputs.get(name).map(|(_, path)| path.as_path())
+    }
+}
+
+/// The files that a step leaves, by name. The first one is the main one.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+/// Carries out steps. The engine calls it from several threads at once; each call runs inside a pool of its own.
+pub trait Bench: Sync {
+    /// The registry of one kind.
+    fn methods(&self, kind: Kind) -> Vec<&'static MethodInfo>;
+
+    /// The parameters of a training recipe (`[train]`).
+    fn train_params(&self) -> &'static [Param];
+
+    /// What is known of a data set, and the hash of its content.
+    ///
+    /// # Errors
+    /// A message for a person when it cannot be loaded.
+    fn facts(&self, dataset: &MethodRecord) -> Result<(Facts, Digest), String>;
+
+    /// The rules that need more than a range: a class index below the number of classes, parameters that exclude each other.
+    fn check(&self, kind: Kind, method: &MethodRecord, facts: &Facts) -> Vec<ParamError>;
+
+    /// Seconds that a step is expected to take on one thread.
+    fn estimate(&self, step: &Step, facts: &Facts) -> f64;
+
+    /// Carries out a step.
+    ///
+    /// # Errors
+    /// A message for a person; the cells that need this step are recorded as failed and the run goes on.
+    fn run(&self, job: &Job) -> Result<Files, String>;
+}
