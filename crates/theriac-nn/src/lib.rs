@@ -1,1 +1,18 @@
+//! The Burn boundary: devices, networks, initialisation, parameters by name, checkpoints.
+//!
+//! Images enter as `u8` data sets or as `[batch, channels, height, width]` tensors with values in `[0, 1]`; a [`Network`] normalises
+//! them itself, so that a perturbation always has the same unit.
 
+mod architecture;
+pub mod checkpoint;
+pub mod device;
+mod init;
+pub mod models;
+mod network;
+pub mod parameters;
+
+pub use architecture::{Architecture, Taps};
+pub use burn;
+pub use device::DeviceError;
+pub use models::{MODELS, ModelEntry};
+pub use network::{Batch, LoadError, Network, Normalisation, forward, input_gradient, losses};

@@ -1,1 +1,11 @@
+//! Training: the recipe, the loop, schedules, augmentation, and adversarial examples.
 
+mod augment;
+pub mod pgd;
+mod recipe;
+mod schedule;
+mod train;
+
+pub use pgd::{Direction, Pgd};
+pub use recipe::{BatchHook, Recipe, TrainConfig};
+pub use train::{EpochReport, TrainError, Trained, TrainingSet, train};

@@ -1,0 +1,45 @@
+//! Initial weights from named streams: the same on every device, and independent of the order in which layers are first used.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Tensor, TensorData};
+use theriac_core::Seeds;
+
+/// Draws every weight and bias of `module` uniformly from `[-b, b]` with `b = 1 / sqrt(fan_in)`, PyTorch's default for linear and
+/// convolution layers. Batch normalisation keeps its ones and zeros. Each parameter has its own stream, named by its path.
+pub(crate) fn initialise<M: Module>(module: M, seeds: &Seeds) -> M {
+    module.map(&mut Initialiser { seeds, path: Vec::new(), fan_in: 1 })
+}
+
+struct Initialiser<'a> {
+    seeds: &'a Seeds,
+    path: Vec<String>,
+    fan_in: usize,
+}
+
+impl ModuleMapper for Initialiser<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shape = param.lazy_shape();
+        let dims: Vec<usize> = shape.iter().copied().collect();
+        match self.path.last().map(String::as_str) {
+            // A linear weight is [inputs, outputs], a convolution's is [outputs, inputs, kernel rows, kernel columns].
+            Some("weight") => self.fan_in = if D == 2 { dims[0] } else { dims[1..].iter().product() },
+            // The bias follows its weight, so `fan_in` is still that layer's.
+            Some("bias") => {}
+            _ => return param,
+        }
+        let bound = 1.0 / (self.fan_in as f64).sqrt();
+        let mut stream = self.seeds.stream(&self.path.join("."));
+        let values: Vec<f32> =
+            (0..dims.iter().product()).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
+        let device = param.lazy_device();
+        param.map(|_| Tensor::from_data(TensorData::new(values, shape), &device))
+    }
+}

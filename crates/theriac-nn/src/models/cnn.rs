@@ -1,0 +1,95 @@
+//! `cnn`: the usual two-convolution network for MNIST: conv3x3 - ReLU - pool - conv3x3 - ReLU - pool - hidden - classes.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Initializer, Linear, PaddingConfig2d};
+use burn::tensor::{Device, Tensor, activation::relu};
+use theriac_core::{Facts, Kind, MethodInfo, Range, config};
+
+use super::{ModelEntry, mlp::linear};
+use crate::architecture::{Architecture, Taps};
+
+config! {
+    /// Parameters of `cnn`.
+    pub struct CnnConfig {
+        /// Channels of the first convolution; the second has twice as many.
+        width: usize = 32, Range::Whole(1, 1024), "channels";
+        /// Neurons of the hidden layer.
+        hidden: usize = 128, Range::Whole(1, 65_536), "neurons";
+    }
+}
+
+/// Two convolutions and two linear layers.
+#[derive(Module, Debug)]
+pub struct Cnn {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    hidden: Linear,
+    head: Linear,
+    pool: MaxPool2d,
+}
+
+pub(crate) fn conv(channels: [usize; 2], kernel: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+        .with_bias(bias)
+        .with_initializer(Initializer::Zeros)
+        .init(device)
+}
+
+impl CnnConfig {
+    fn flat(&self, facts: &Facts) -> usize {
+        2 * self.width * (facts.shape.height / 4) * (facts.shape.width / 4)
+    }
+
+    fn init(&self, facts: &Facts, device: &Device) -> Cnn {
+        Cnn {
+            conv1: conv([facts.shape.channels, self.width], 3, 1, true, device),
+            conv2: conv([self.width, 2 * self.width], 3, 1, true, device),
+            hidden: linear(self.flat(facts), self.hidden, device),
+            head: linear(self.hidden, facts.classes, device),
+            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+        }
+    }
+
+    fn cost(&self, facts: &Facts) -> f64 {
+        let pixels = facts.shape.height * facts.shape.width;
+        let conv1 = 9 * pixels * facts.shape.channels * self.width;
+        let conv2 = 9 * (pixels / 4) * self.width * 2 * self.width;
+        (conv1 + conv2 + self.flat(facts) * self.hidden + self.hidden * facts.classes) as f64
+    }
+}
+
+impl Cnn {
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]`
+    pub fn forward(&self, images: Tensor<4>) -> Taps {
+        let x = self.pool.forward(relu(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
+        let x = self.pool.forward(relu(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
+        let features = relu(self.hidden.forward(x.flatten::<2>(1, 3))); // [batch, hidden]
+        Taps { logits: self.head.forward(features.clone()), features }
+    }
+}
+
+/// The registry entry.
+pub static ENTRY: ModelEntry = ModelEntry {
+    info: MethodInfo::plain(
+        "cnn",
+        Kind::Model,
+        "Two 3x3 convolutions with max-pooling and one hidden layer; the usual MNIST network.",
+        CnnConfig::PARAMS,
+    ),
+    build: |values, facts, device| {
+        let config = CnnConfig::from_values(values)?;
+        if facts.shape.height < 4 || facts.shape.width < 4 {
+            let size = format!("{} x {}", facts.shape.height, facts.shape.width);
+            let message = format!("`cnn` pools twice and needs images of at least 4 x 4 pixels, found {size}");
+            return Err(vec![theriac_core::ParamError::new("name", message)]);
+        }
+        Ok(Architecture::Cnn(config.init(facts, device)))
+    },
+    cost: |values, facts| CnnConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+};

@@ -1,0 +1,68 @@
+//! `mlp`: a fully connected network with ReLU. The cheapest victim: a training takes a second.
+
+use burn::module::Module;
+use burn::nn::{Initializer, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::relu};
+use theriac_core::{Facts, Kind, MethodInfo, Range, config};
+
+use super::ModelEntry;
+use crate::architecture::{Architecture, Taps};
+
+config! {
+    /// Parameters of `mlp`.
+    pub struct MlpConfig {
+        /// Neurons of each hidden layer.
+        hidden: usize = 128, Range::Whole(1, 65_536), "neurons";
+        /// Number of hidden layers.
+        layers: usize = 1, Range::Whole(1, 16), "layers";
+    }
+}
+
+/// A fully connected network.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    hidden: Vec<Linear>,
+    head: Linear,
+}
+
+pub(crate) fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
+    LinearConfig::new(inputs, outputs).with_initializer(Initializer::Zeros).init(device)
+}
+
+impl MlpConfig {
+    fn widths(&self, facts: &Facts) -> Vec<usize> {
+        std::iter::once(facts.shape.len()).chain(std::iter::repeat_n(self.hidden, self.layers)).collect()
+    }
+
+    fn init(&self, facts: &Facts, device: &Device) -> Mlp {
+        let hidden = self.widths(facts).windows(2).map(|pair| linear(pair[0], pair[1], device)).collect();
+        Mlp { hidden, head: linear(self.hidden, facts.classes, device) }
+    }
+
+    fn cost(&self, facts: &Facts) -> f64 {
+        let hidden: usize = self.widths(facts).windows(2).map(|pair| pair[0] * pair[1]).sum();
+        (hidden + self.hidden * facts.classes) as f64
+    }
+}
+
+impl Mlp {
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]`
+    pub fn forward(&self, images: Tensor<4>) -> Taps {
+        let input = images.flatten::<2>(1, 3); // [batch, pixels]
+        let features = self.hidden.iter().fold(input, |x, layer| relu(layer.forward(x))); // [batch, hidden]
+        Taps { logits: self.head.forward(features.clone()), features }
+    }
+}
+
+/// The registry entry.
+pub static ENTRY: ModelEntry = ModelEntry {
+    info: MethodInfo::plain(
+        "mlp",
+        Kind::Model,
+        "Fully connected network with ReLU; the cheapest victim.",
+        MlpConfig::PARAMS,
+    ),
+    build: |values, facts, device| Ok(Architecture::Mlp(MlpConfig::from_values(values)?.init(facts, device))),
+    cost: |values, facts| MlpConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+};

@@ -1,0 +1,178 @@
+//! `resnet` and `preact-resnet18`: pre-activation residual networks for small images.
+//!
+//! He, Zhang, Ren, Sun: "Identity Mappings in Deep Residual Networks", 2016, <https://arxiv.org/abs/1603.05027>.
+//!
+//! A block is `x + conv(relu(bn(conv(relu(bn(x))))))`; where the size changes, the shortcut is a 1x1 convolution of `relu(bn(x))`.
+//!
+//! # Where this differs from the paper
+//! - The stem is one 3x3 convolution without pooling, as is usual for 32 x 32 images.
+//! - There is no normalisation before the last pooling, as in the implementation behind the published backdoor benchmark
+//!   (BackdoorBench), whose figures are our reference.
+//! - The running variance uses the biased batch variance (Burn's batch normalisation; PyTorch's is unbiased).
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear};
+use burn::tensor::{Device, Tensor, activation::relu};
+use theriac_core::{Facts, Kind, MethodInfo, Paper, ParamError, Range, config};
+
+use super::{ModelEntry, cnn::conv, mlp::linear};
+use crate::architecture::{Architecture, Taps};
+
+config! {
+    /// Parameters of `resnet`.
+    pub struct ResNetConfig {
+        /// Channels of the first stage; each later stage doubles them and halves the image.
+        width: usize = 16, Range::Whole(1, 512), "channels";
+        /// Residual blocks of each stage.
+        blocks: usize = 1, Range::Whole(1, 32), "blocks";
+        /// Number of stages.
+        stages: usize = 4, Range::Whole(1, 5), "stages";
+    }
+}
+
+config! {
+    /// `preact-resnet18` has no parameters: width 64, four stages of two blocks.
+    pub struct PreActResNet18Config {}
+}
+
+/// A pre-activation residual network.
+#[derive(Module, Debug)]
+pub struct PreActResNet {
+    stem: Conv2d,
+    blocks: Vec<Block>,
+    head: Linear,
+}
+
+/// One pre-activation residual block.
+#[derive(Module, Debug)]
+pub struct Block {
+    norm1: BatchNorm,
+    conv1: Conv2d,
+    norm2: BatchNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl Block {
+    fn new(inputs: usize, outputs: usize, stride: usize, device: &Device) -> Self {
+        let resized = stride != 1 || inputs != outputs;
+        Self {
+            norm1: BatchNormConfig::new(inputs).init(device),
+            conv1: conv([inputs, outputs], 3, stride, false, device),
+            norm2: BatchNormConfig::new(outputs).init(device),
+            conv2: conv([outputs, outputs], 3, 1, false, device),
+            shortcut: resized.then(|| conv([inputs, outputs], 1, stride, false, device)),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let active = relu(self.norm1.forward(input.clone()));
+        let shortcut = match &self.shortcut {
+            Some(resize) => resize.forward(active.clone()),
+            None => input,
+        };
+        let x = self.conv1.forward(active);
+        self.conv2.forward(relu(self.norm2.forward(x))) + shortcut
+    }
+}
+
+impl ResNetConfig {
+    /// Inputs, outputs and stride of each block.
+    fn plan(&self) -> Vec<(usize, usize, usize)> {
+        let mut plan = Vec::new();
+        let mut inputs = self.width;
+        for stage in 0..self.stages {
+            let outputs = self.width << stage;
+            for block in 0..self.blocks {
+                plan.push((inputs, outputs, if stage > 0 && block == 0 { 2 } else { 1 }));
+                inputs = outputs;
+            }
+        }
+        plan
+    }
+
+    fn check(&self, facts: &Facts) -> Result<(), Vec<ParamError>> {
+        let smallest = facts.shape.height.min(facts.shape.width);
+        if smallest >> (self.stages - 1) == 0 {
+            let message = format!("{} stages halve an image of {smallest} pixels to nothing", self.stages);
+            return Err(vec![ParamError::new("stages", message)]);
+        }
+        Ok(())
+    }
+
+    fn init(&self, facts: &Facts, device: &Device) -> PreActResNet {
+        let block = |(inputs, outputs, stride)| Block::new(inputs, outputs, stride, device);
+        PreActResNet {
+            stem: conv([facts.shape.channels, self.width], 3, 1, false, device),
+            blocks: self.plan().into_iter().map(block).collect(),
+            head: linear(self.width << (self.stages - 1), facts.classes, device),
+        }
+    }
+
+    fn cost(&self, facts: &Facts) -> f64 {
+        let mut pixels = facts.shape.height * facts.shape.width;
+        let mut cost = 9 * pixels * facts.shape.channels * self.width;
+        for (inputs, outputs, stride) in self.plan() {
+            pixels /= stride * stride;
+            cost += 9 * pixels * outputs * (inputs + outputs);
+        }
+        cost as f64
+    }
+}
+
+impl PreActResNet {
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]`
+    pub fn forward(&self, images: Tensor<4>) -> Taps {
+        let x = self.blocks.iter().fold(self.stem.forward(images), |x, block| block.forward(x));
+        let features = x.mean_dims(&[2, 3]).flatten::<2>(1, 3); // [batch, channels]
+        Taps { logits: self.head.forward(features.clone()), features }
+    }
+}
+
+const PAPERS: &[Paper] = &[Paper {
+    cite: "He et al. 2016",
+    title: "Identity Mappings in Deep Residual Networks",
+    link: "https://arxiv.org/abs/1603.05027",
+}];
+
+const EIGHTEEN: ResNetConfig = ResNetConfig { width: 64, blocks: 2, stages: 4 };
+
+/// The registry entry of the configurable network.
+pub static ENTRY: ModelEntry = ModelEntry {
+    info: MethodInfo {
+        papers: PAPERS,
+        ..MethodInfo::plain(
+            "resnet",
+            Kind::Model,
+            "Pre-activation residual network with chosen width and depth.",
+            ResNetConfig::PARAMS,
+        )
+    },
+    build: |values, facts, device| {
+        let config = ResNetConfig::from_values(values)?;
+        config.check(facts)?;
+        Ok(Architecture::ResNet(config.init(facts, device)))
+    },
+    cost: |values, facts| ResNetConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+};
+
+/// The registry entry of the benchmark network.
+pub static PREACT_RESNET18: ModelEntry = ModelEntry {
+    info: MethodInfo {
+        papers: PAPERS,
+        ..MethodInfo::plain(
+            "preact-resnet18",
+            Kind::Model,
+            "The network of the published backdoor benchmark: width 64, four stages of two blocks.",
+            PreActResNet18Config::PARAMS,
+        )
+    },
+    build: |values, facts, device| {
+        PreActResNet18Config::from_values(values)?;
+        EIGHTEEN.check(facts)?;
+        Ok(Architecture::ResNet(EIGHTEEN.init(facts, device)))
+    },
+    cost: |_, facts| EIGHTEEN.cost(facts),
+};

@@ -1,0 +1,220 @@
+//! A network ready to use: architecture, weights and normalisation on one device.
+
+use burn::module::Module;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use theriac_core::{Dataset, Facts, Label, Matrix, ParamError, Seeds, Shape, Values};
+
+use crate::architecture::{Architecture, Taps};
+use crate::models::{self, ModelEntry};
+use crate::{checkpoint, init, parameters};
+
+/// Images a forward pass takes at a time when whole data sets are measured.
+const EVALUATION_BATCH: usize = 250;
+
+/// Mean and standard deviation of each channel, of pixel values in `[0, 1]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalisation(pub Vec<(f32, f32)>);
+
+impl Normalisation {
+    /// `(images - mean) / deviation`, channel by channel.
+    fn apply(&self, images: Tensor<4>) -> Tensor<4> {
+        let device = images.device();
+        let column = |pick: fn(&(f32, f32)) -> f32| {
+            let values: Vec<f32> = self.0.iter().map(pick).collect();
+            let data = TensorData::new(values, [1, self.0.len(), 1, 1]);
+            Tensor::<4>::from_data(data, &device)
+        };
+        (images - column(|channel| channel.0)) / column(|channel| channel.1)
+    }
+}
+
+/// Images on the host: `[image, channel, row, column]`, values in `[0, 1]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Size of one image.
+    pub shape: Shape,
+    /// All pixels.
+    pub pixels: Vec<f32>,
+}
+
+impl Batch {
+    /// The samples of `data` at `indices`.
+    pub fn gather(data: &Dataset, indices: &[usize]) -> Self {
+        let pixels = indices.iter().flat_map(|&index| data.image(index));
+        Self { shape: data.shape(), pixels: pixels.map(|&byte| f32::from(byte) / 255.0).collect() }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / self.shape.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// The images as a tensor: `[batch, channels, height, width]`.
+    pub fn to_tensor(&self, device: &Device) -> Tensor<4> {
+        let Shape { channels, height, width } = self.shape;
+        Tensor::from_data(TensorData::new(self.pixels.clone(), [self.len(), channels, height, width]), device)
+    }
+}
+
+/// A network with weights. Values that leave it are on the host.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The layers, without gradients and in evaluation mode.
+    pub module: Architecture,
+    /// Applied to every input.
+    pub normalisation: Normalisation,
+    /// Where it runs.
+    pub device: Device,
+}
+
+impl Network {
+    /// A network with initial weights drawn from the streams below `seeds.child("init")`.
+    ///
+    /// # Errors
+    /// When the config does not fit the network or the data.
+    pub fn new(
+        entry: &ModelEntry,
+        values: &Values,
+        facts: &Facts,
+        normalisation: Normalisation,
+        device: &Device,
+        seeds: &Seeds,
+    ) -> Result<Self, Vec<ParamError>> {
+        let module = (entry.build)(values, facts, device)?;
+        let module = init::initialise(module, &seeds.child("init"));
+        Ok(Self { module, normalisation, device: device.clone() })
+    }
+
+    /// The same as [`Network::new`], by registry name.
+    ///
+    /// # Errors
+    /// Also when there is no such network.
+    pub fn named(
+        name: &str,
+        values: &Values,
+        facts: &Facts,
+        normalisation: Normalisation,
+        device: &Device,
+        seeds: &Seeds,
+    ) -> Result<Self, Vec<ParamError>> {
+        let missing = || vec![ParamError::new("name", format!("there is no model `{name}`"))];
+        Self::new(models::find(name).ok_or_else(missing)?, values, facts, normalisation, device, seeds)
+    }
+
+    /// Runs the network on images in `[0, 1]`, `[batch, channels, height, width]`.
+    pub fn forward(&self, images: Tensor<4>) -> Taps {
+        forward(&self.module, &self.normalisation, images)
+    }
+
+    fn over<T>(&self, data: &Dataset, collect: impl Fn(Taps) -> T) -> Vec<T> {
+        let indices: Vec<usize> = (0..data.len()).collect();
+        let chunks = indices.chunks(EVALUATION_BATCH);
+        chunks.map(|chunk| collect(self.forward(Batch::gather(data, chunk).to_tensor(&self.device)))).collect()
+    }
+
+    /// Logits of every sample: `[samples, classes]`.
+    pub fn logits(&self, data: &Dataset) -> Matrix {
+        stack(self.over(data, |taps| to_matrix(taps.logits)))
+    }
+
+    /// Features and logits of every sample.
+    pub fn taps(&self, data: &Dataset) -> (Matrix, Matrix) {
+        let (features, logits) = self.over(data, |taps| (to_matrix(taps.features), to_matrix(taps.logits))).into_iter().unzip();
+        (stack(features), stack(logits))
+    }
+
+    /// Logits of images on the host: `[images, classes]`.
+    pub fn logits_of(&self, batch: &Batch) -> Matrix {
+        to_matrix(self.forward(batch.to_tensor(&self.device)).logits)
+    }
+
+    /// The predicted class of every sample.
+    pub fn predict(&self, data: &Dataset) -> Vec<Label> {
+        self.logits(data).argmax()
+    }
+
+    /// Cross-entropy of every sample against its label, in nats.
+    pub fn losses(&self, data: &Dataset) -> Vec<f64> {
+        losses(&self.logits(data), &data.labels())
+    }
+
+    /// Weights and running statistics as safetensors.
+    pub fn encode(&self) -> Vec<u8> {
+        checkpoint::encode(&parameters::read(&self.module))
+    }
+
+    /// The same network with weights from safetensors.
+    ///
+    /// # Errors
+    /// When the bytes are damaged or belong to another network.
+    pub fn decode(self, bytes: &[u8]) -> Result<Self, LoadError> {
+        let module = parameters::write(self.module, &checkpoint::decode(bytes)?)?;
+        Ok(Self { module, ..self })
+    }
+
+    /// The gradient of the summed cross-entropy with respect to the images (in `[0, 1]`), for given labels. The weights are constants and
+    /// batch normalisation is in evaluation mode.
+    pub fn input_gradient(&self, images: &Batch, labels: &[Label]) -> Batch {
+        let gradient = input_gradient(self, images.to_tensor(&self.device), labels);
+        Batch { shape: images.shape, pixels: to_vec(gradient) }
+    }
+}
+
+/// Runs a module, in training or in evaluation mode, on images in `[0, 1]`.
+pub fn forward(module: &Architecture, normalisation: &Normalisation, images: Tensor<4>) -> Taps {
+    module.forward(normalisation.apply(images))
+}
+
+/// See [`Network::input_gradient`]; tensors in and out, on the network's device without gradients.
+pub fn input_gradient(network: &Network, images: Tensor<4>, labels: &[Label]) -> Tensor<4> {
+    let device = network.device.clone().autodiff();
+    let images = Tensor::from_inner(images).to_device(&device).require_grad();
+    let module = network.module.clone().no_grad();
+    let logits = forward(&module, &network.normalisation, images.clone()).logits;
+    let wanted: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+    let wanted = Tensor::<2, Int>::from_data(TensorData::new(wanted, [labels.len(), 1]), &device);
+    let loss = -log_softmax(logits, 1).gather(1, wanted).sum();
+    let mut gradients = loss.backward();
+    images.grad_remove(&mut gradients).expect("the loss depends on the images")
+}
+
+/// Cross-entropy of each row of logits against its label, in nats, computed in double precision.
+pub fn losses(logits: &Matrix, labels: &[Label]) -> Vec<f64> {
+    let loss = |(row, &label): (&[f32], &Label)| {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+        sum.ln() - f64::from(row[usize::from(label)] - largest)
+    };
+    logits.iter().zip(labels).map(loss).collect()
+}
+
+/// Why weights could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are damaged.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::CheckpointError),
+    /// They belong to another network.
+    #[error(transparent)]
+    Parameters(#[from] parameters::ParameterError),
+}
+
+fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data_as::<f32>().try_to_vec::<f32>().expect("the data were converted to f32")
+}
+
+fn to_matrix(tensor: Tensor<2>) -> Matrix {
+    let columns = tensor.dims()[1];
+    Matrix::new(columns, to_vec(tensor))
+}
+
+fn stack(parts: Vec<Matrix>) -> Matrix {
+    let columns = parts.first().map_or(1, Matrix::columns);
+    Matrix::new(columns, parts.iter().flat_map(|part| part.values()).copied().collect())
+}

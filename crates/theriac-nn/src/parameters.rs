@@ -1,0 +1,107 @@
+//! Parameters and running statistics by name.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+/// A tensor that has left its device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// Reads all parameters and running statistics, by their dotted path.
+pub fn read<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
+    let mut reader = Reader::default();
+    module.visit(&mut reader);
+    reader.found
+}
+
+#[derive(Default)]
+struct Reader {
+    path: Vec<String>,
+    found: BTreeMap<String, Parameter>,
+}
+
+impl ModuleVisitor for Reader {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let data = param.val().into_data_as::<f32>();
+        let shape = data.shape().iter().copied().collect();
+        let values = data.try_to_vec::<f32>().expect("the data were converted to f32");
+        self.found.insert(self.path.join("."), Parameter { shape, values });
+    }
+}
+
+/// Why parameters do not fit a network.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParameterError {
+    /// One is missing.
+    #[error("failed to load weights: there is no tensor `{0}`")]
+    Missing(String),
+    /// One has another shape.
+    #[error("failed to load weights: tensor `{name}` has shape {found:?}, the network expects {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The network's shape.
+        expected: Vec<usize>,
+        /// The file's shape.
+        found: Vec<usize>,
+    },
+    /// One is not known.
+    #[error("failed to load weights: the network has no tensor `{0}`")]
+    Unknown(String),
+}
+
+/// Writes parameters by name. All of them must be given, and no others.
+///
+/// # Errors
+/// When names or shapes do not match; the module is dropped then.
+pub fn write<M: Module>(module: M, parameters: &BTreeMap<String, Parameter>) -> Result<M, ParameterError> {
+    let known = read(&module);
+    for (name, expected) in &known {
+        let found = parameters.get(name).ok_or_else(|| ParameterError::Missing(name.clone()))?;
+        if found.shape != expected.shape {
+            let (expected, found) = (expected.shape.clone(), found.shape.clone());
+            return Err(ParameterError::Shape { name: name.clone(), expected, found });
+        }
+    }
+    match parameters.keys().find(|name| !known.contains_key(*name)) {
+        Some(name) => Err(ParameterError::Unknown(name.clone())),
+        None => Ok(module.map(&mut Writer { path: Vec::new(), parameters })),
+    }
+}
+
+struct Writer<'a> {
+    path: Vec<String>,
+    parameters: &'a BTreeMap<String, Parameter>,
+}
+
+impl ModuleMapper for Writer<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let parameter = &self.parameters[&self.path.join(".")];
+        let device = param.lazy_device();
+        let data = TensorData::new(parameter.values.clone(), parameter.shape.clone());
+        param.map(|_| Tensor::from_data(data, &device))
+    }
+}

@@ -1,0 +1,69 @@
+//! Projected gradient descent on inputs: adversarial examples under an L-infinity bound.
+//!
+//! Madry, Makelov, Schmidt, Tsipras, Vladu: "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018,
+//! <https://arxiv.org/abs/1706.06083>.
+//!
+//! ```text
+//! x_0     = x + uniform(-epsilon, epsilon)                                   (with a random start)
+//! x_{t+1} = clip_[0,1]( clip_[x - epsilon, x + epsilon]( x_t + a sign(grad_x L(x_t, y)) ) )
+//! ```
+//! Towards a target class the sign is reversed.
+
+use theriac_core::Label;
+use theriac_core::seed::Stream;
+use theriac_nn::Network;
+use theriac_nn::burn::tensor::{Tensor, TensorData};
+
+/// Which way to walk on the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Away from the given labels: an untargeted example.
+    Away,
+    /// Towards the given labels: a targeted example.
+    Towards,
+}
+
+/// The attack's settings, in units of pixel values in `[0, 1]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pgd {
+    /// Largest change of one pixel.
+    pub epsilon: f64,
+    /// Length of one step.
+    pub step_size: f64,
+    /// Number of steps.
+    pub steps: usize,
+    /// Whether to start at a random point of the ball.
+    pub random_start: bool,
+}
+
+impl Pgd {
+    /// Perturbs `images`, `[batch, channels, height, width]` in `[0, 1]`, on the network's own device.
+    pub fn perturb(
+        &self,
+        network: &Network,
+        images: Tensor<4>,
+        labels: &[Label],
+        direction: Direction,
+        stream: &mut Stream,
+    ) -> Tensor<4> {
+        let clean = images.clone();
+        let mut adversarial = images;
+        if self.random_start {
+            let shape = adversarial.dims();
+            let draw = |_| ((2.0 * stream.uniform() - 1.0) * self.epsilon) as f32;
+            let noise: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
+            let noise = Tensor::from_data(TensorData::new(noise, shape), &network.device);
+            adversarial = (adversarial + noise).clamp(0.0, 1.0);
+        }
+        let step = match direction {
+            Direction::Away => self.step_size,
+            Direction::Towards => -self.step_size,
+        };
+        for _ in 0..self.steps {
+            let gradient = theriac_nn::input_gradient(network, adversarial.clone(), labels);
+            let change = (adversarial + gradient.sign() * step - clean.clone()).clamp(-self.epsilon, self.epsilon);
+            adversarial = (clean.clone() + change).clamp(0.0, 1.0);
+        }
+        adversarial
+    }
+}

@@ -1,0 +1,191 @@
+//! The training loop.
+//!
+//! A loop of our own rather than the framework's: all random draws come from named streams, results do not depend on the number of
+//! threads, and per-epoch signals of the attack are recorded.
+
+use theriac_core::{Dataset, Label, Probe, Seeds};
+use theriac_nn::burn::module::Module;
+use theriac_nn::burn::optim::decay::WeightDecayConfig;
+use theriac_nn::burn::optim::momentum::MomentumConfig;
+use theriac_nn::burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+use theriac_nn::burn::tensor::activation::log_softmax;
+use theriac_nn::burn::tensor::{Device, Tensor, TensorData};
+use theriac_nn::{Batch, Network};
+
+use crate::augment::augment;
+use crate::recipe::{Recipe, TrainConfig};
+use crate::schedule;
+
+/// What is trained on, and what is looked at after every epoch.
+#[derive(Clone, Copy)]
+pub struct TrainingSet<'a> {
+    /// The (possibly poisoned) training data.
+    pub train: &'a Dataset,
+    /// The clean test data.
+    pub test: &'a Dataset,
+    /// The attack's probe, if it has one.
+    pub probe: Option<&'a Probe>,
+}
+
+/// One epoch, as measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochReport {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean loss over the steps of the epoch.
+    pub train_loss: f64,
+    /// Accuracy over the steps of the epoch, as seen in training.
+    pub train_accuracy: f64,
+    /// Accuracy on the clean test data.
+    pub test_accuracy: f64,
+    /// Success on the attack's probe.
+    pub attack_success: Option<f64>,
+}
+
+/// A finished training.
+#[derive(Debug)]
+pub struct Trained {
+    /// The network, in evaluation mode.
+    pub network: Network,
+    /// One report an epoch; the last one only, if the recipe asks for no curve.
+    pub curve: Vec<EpochReport>,
+}
+
+/// Why a training ended early.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum TrainError {
+    /// There is nothing to train on.
+    #[error("failed to train: the training set is empty")]
+    Empty,
+    /// The loss is not a number any more.
+    #[error("failed to train: the loss became {loss} in epoch {epoch}; a smaller `lr` may help")]
+    Diverged {
+        /// Counted from 1.
+        epoch: usize,
+        /// What it became.
+        loss: f64,
+    },
+}
+
+/// Trains `network` on `set` by `recipe`. `seeds` are the streams of order, augmentation and hooks; `progress` hears the fraction done.
+///
+/// # Errors
+/// When the training set is empty or the loss diverges.
+pub fn train(
+    network: Network,
+    set: TrainingSet,
+    recipe: &Recipe,
+    seeds: &Seeds,
+    progress: &dyn Fn(f64),
+) -> Result<Trained, TrainError> {
+    let config = &recipe.config;
+    let samples = set.train.len();
+    if samples == 0 {
+        return Err(TrainError::Empty);
+    }
+    let device = network.device.clone().autodiff();
+    let mut module = network.module.clone().train();
+    let mut optimizer = optimizer(config);
+    let batches = batch_ranges(samples, config.batch);
+    let steps = batches.len() * config.epochs;
+    let mut curve = Vec::new();
+    for epoch in 0..config.epochs {
+        let mut order: Vec<usize> = (0..samples).collect();
+        seeds.stream(&format!("train/order/{epoch}")).shuffle(&mut order);
+        let mut augmenting = seeds.stream(&format!("train/augment/{epoch}"));
+        let mut hooking = seeds.stream(&format!("train/hook/{epoch}"));
+        let mut losses = Vec::new();
+        let mut correct = 0;
+        for (index, range) in batches.iter().enumerate() {
+            let step = epoch * batches.len() + index;
+            let chosen = &order[range.clone()];
+            let labels: Vec<Label> = chosen.iter().map(|&sample| set.train.label(sample)).collect();
+            let mut batch = Batch::gather(set.train, chosen);
+            if config.augment != "none" {
+                augment(&mut batch, &config.augment, config.padding, &mut augmenting);
+            }
+            let mut images = batch.to_tensor(&network.device);
+            for hook in &recipe.hooks {
+                let current = Network { module: module.valid(), ..network.clone() };
+                images = hook.images(&current, images, &labels, &mut hooking);
+            }
+            let images = Tensor::from_inner(images).to_device(&device);
+            let logits = theriac_nn::forward(&module, &network.normalisation, images).logits; // [batch, classes]
+            let classes = logits.dims()[1];
+            let predicted = predictions(logits.clone().inner());
+            correct += predicted.iter().zip(&labels).filter(|(predicted, label)| predicted == label).count();
+            let targets = smooth_targets(&labels, classes, config.label_smoothing, &device);
+            let loss = -(log_softmax(logits, 1) * targets).sum() / labels.len() as f64;
+            let value = f64::from(loss.clone().into_scalar::<f32>());
+            if !value.is_finite() {
+                return Err(TrainError::Diverged { epoch: epoch + 1, loss: value });
+            }
+            losses.push(value);
+            let gradients = GradientsParams::from_grads(loss.backward(), &module);
+            let lr = config.lr * schedule::factor(&config.schedule, step, steps);
+            module = optimizer.step(lr, module, gradients);
+            progress((step + 1) as f64 / steps as f64);
+        }
+        if config.curve || epoch + 1 == config.epochs {
+            let current = Network { module: module.valid(), ..network.clone() };
+            curve.push(EpochReport {
+                epoch: epoch + 1,
+                train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
+                train_accuracy: correct as f64 / batches.last().map_or(1, |range| range.end) as f64,
+                test_accuracy: accuracy(&current, set.test),
+                attack_success: set.probe.and_then(|probe| probe.success(&current.predict(&probe.inputs))),
+            });
+        }
+    }
+    Ok(Trained { network: Network { module: module.valid(), ..network }, curve })
+}
+
+fn accuracy(network: &Network, data: &Dataset) -> f64 {
+    theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap_or(0.0)
+}
+
+/// Consecutive ranges of `batch` samples. A last one of a single sample is left out: batch normalisation has no variance there.
+fn batch_ranges(samples: usize, batch: usize) -> Vec<std::ops::Range<usize>> {
+    let ranges = (0..samples).step_by(batch).map(|start| start..(start + batch).min(samples));
+    ranges.filter(|range| range.len() > 1 || batch == 1 || samples == 1).collect()
+}
+
+fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
+    let decay = (config.weight_decay > 0.0).then(|| WeightDecayConfig::new(config.weight_decay as f32));
+    // Epsilon is that of the papers and of PyTorch; the framework's default is a thousand times larger.
+    match config.optimizer.as_str() {
+        "adam" => AdamConfig::new()
+            .with_beta_1(config.momentum as f32)
+            .with_epsilon(1e-8)
+            .with_weight_decay(decay)
+            .init(),
+        "adamw" => AdamWConfig::new()
+            .with_beta_1(config.momentum as f32)
+            .with_epsilon(1e-8)
+            .with_weight_decay(config.weight_decay as f32)
+            .init(),
+        _ => {
+            let momentum = MomentumConfig { momentum: config.momentum, dampening: 0.0, nesterov: false };
+            let momentum = (config.momentum > 0.0).then_some(momentum);
+            SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).init()
+        }
+    }
+}
+
+fn smooth_targets(labels: &[Label], classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
+    let rest = smoothing / classes as f64;
+    let mut targets = vec![rest as f32; labels.len() * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+        row[usize::from(label)] = (1.0 - smoothing + rest) as f32;
+    }
+    Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
+}
+
+fn predictions(logits: Tensor<2>) -> Vec<Label> {
+    let columns = logits.dims()[1];
+    let values = logits.into_data_as::<f32>().try_to_vec::<f32>().expect("the data were converted to f32");
+    theriac_core::Matrix::new(columns, values).argmax()
+}
+
+#[cfg(test)]
+mod tests;

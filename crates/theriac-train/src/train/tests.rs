@@ -1,0 +1,131 @@
+use super::*;
+use theriac_core::{Aim, Facts, Shape, Values};
+use theriac_nn::Normalisation;
+
+/// Three classes of 8 x 8 images: a bright bar at the top, in the middle or at the bottom, under noise.
+fn bars(samples: usize, seed: u64) -> Dataset {
+    let shape = Shape { channels: 1, height: 8, width: 8 };
+    let mut stream = Seeds::new(seed).stream("test/bars");
+    let labels: Vec<Label> = (0..samples).map(|_| stream.below(3) as Label).collect();
+    let mut pixels = Vec::new();
+    for &label in &labels {
+        for row in 0..8 {
+            for _ in 0..8 {
+                let bright = row / 3 == usize::from(label);
+                pixels.push((stream.below(90) + if bright { 130 } else { 0 }) as u8);
+            }
+        }
+    }
+    let classes: Vec<String> = ["top", "middle", "bottom"].map(String::from).into();
+    Dataset::new("bars", shape, classes, pixels, &labels).unwrap()
+}
+
+fn network(name: &str, values: &str, data: &Dataset, seed: u64) -> Network {
+    let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0 };
+    let values: Values = values.split_whitespace().map(|pair| pair.split_once('=').unwrap()).map(|(key, value)| (key.to_owned(), value.parse::<u64>().unwrap().into())).collect();
+    let normalisation = Normalisation(vec![(0.3, 0.2)]);
+    let device = theriac_nn::device::open("cpu").unwrap();
+    Network::named(name, &values, &facts, normalisation, &device, &Seeds::new(seed)).unwrap()
+}
+
+fn recipe(epochs: usize) -> Recipe {
+    TrainConfig { epochs, batch: 20, ..TrainConfig::default() }.into()
+}
+
+fn run(name: &str, values: &str, epochs: usize, seed: u64) -> Trained {
+    let (train_data, test) = (bars(240, 1), bars(120, 2));
+    let set = TrainingSet { train: &train_data, test: &test, probe: None };
+    train(network(name, values, &train_data, seed), set, &recipe(epochs), &Seeds::new(seed), &|_| {}).unwrap()
+}
+
+#[test]
+fn every_architecture_learns_and_is_deterministic() {
+    for (name, values) in [("mlp", "hidden=16"), ("cnn", "width=4 hidden=16"), ("resnet", "width=4 stages=2")] {
+        let trained = run(name, values, 4, 7);
+        let last = trained.curve.last().unwrap();
+        assert!(last.test_accuracy > 0.9, "{name}: {last:?}");
+        assert_eq!(trained.curve.len(), 4);
+        assert_eq!(run(name, values, 4, 7).network.encode(), trained.network.encode(), "{name} is not deterministic");
+        assert_ne!(run(name, values, 1, 8).network.encode(), run(name, values, 1, 7).network.encode(), "{name} ignores the seed");
+    }
+}
+
+#[test]
+fn weights_do_not_depend_on_the_number_of_threads() {
+    let at = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run("cnn", "width=8 hidden=32", 1, 3).network.encode())
+    };
+    assert_eq!(at(1), at(2));
+}
+
+#[test]
+fn a_checkpoint_restores_the_same_predictions() {
+    let test = bars(50, 4);
+    let trained = run("resnet", "width=4 stages=2", 1, 5).network;
+    let fresh = network("resnet", "width=4 stages=2", &test, 99);
+    assert_ne!(fresh.logits(&test), trained.logits(&test));
+    assert_eq!(fresh.decode(&trained.encode()).unwrap().logits(&test), trained.logits(&test));
+    let other = network("mlp", "hidden=16", &test, 1);
+    let error = other.decode(&trained.encode()).unwrap_err().to_string();
+    assert!(error.contains("there is no tensor"), "{error}");
+}
+
+#[test]
+fn the_input_gradient_agrees_with_central_differences_and_leaves_the_network_alone() {
+    let test = bars(3, 4);
+    let trained = run("resnet", "width=4 stages=2", 1, 5).network;
+    let before = trained.encode();
+    let (images, labels) = (Batch::gather(&test, &[0, 1, 2]), test.labels());
+    let gradient = trained.input_gradient(&images, &labels);
+    let loss = |images: &Batch| theriac_nn::losses(&trained.logits_of(images), &labels).iter().sum::<f64>();
+    // A step small enough to stay between the kinks of ReLU, large enough for single precision.
+    let step = 2e-3;
+    let (mut error, mut scale) = (0.0f64, 0.0f64);
+    for at in (0..images.pixels.len()).step_by(7) {
+        let mut moved = images.clone();
+        moved.pixels[at] += step;
+        let up = loss(&moved);
+        moved.pixels[at] -= 2.0 * step;
+        let difference = (up - loss(&moved)) / (2.0 * f64::from(step));
+        error += (difference - f64::from(gradient.pixels[at])).powi(2);
+        scale += difference.powi(2);
+    }
+    assert!((error / scale).sqrt() < 0.05, "relative error {}", (error / scale).sqrt());
+    assert_eq!(trained.encode(), before);
+}
+
+#[test]
+fn adversarial_examples_stay_in_the_ball_and_raise_the_loss() {
+    let test = bars(60, 4);
+    let trained = run("mlp", "hidden=16", 4, 5).network;
+    let indices: Vec<usize> = (0..60).collect();
+    let (clean, labels) = (Batch::gather(&test, &indices), test.labels());
+    let pgd = crate::Pgd { epsilon: 0.3, step_size: 0.05, steps: 15, random_start: true };
+    let mut stream = Seeds::new(1).stream("pgd");
+    let images = clean.to_tensor(&trained.device);
+    let moved = pgd.perturb(&trained, images, &labels, crate::Direction::Away, &mut stream);
+    let moved = moved.into_data_as::<f32>().try_to_vec::<f32>().unwrap();
+    let moved = Batch { shape: clean.shape, pixels: moved };
+    let furthest = clean.pixels.iter().zip(&moved.pixels).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(furthest <= 0.3 + 1e-6 && moved.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
+    let mean = |batch: &Batch| theriac_nn::losses(&trained.logits_of(batch), &labels).iter().sum::<f64>() / 60.0;
+    assert!(mean(&moved) > mean(&clean) + 0.5, "{} {}", mean(&moved), mean(&clean));
+}
+
+#[test]
+fn the_curve_follows_the_probe_and_divergence_is_an_error() {
+    let (data, test) = (bars(120, 1), bars(60, 2));
+    let probe = Probe { metric: "asr", inputs: test.clone(), aim: Aim::Misclassified };
+    let set = TrainingSet { train: &data, test: &test, probe: Some(&probe) };
+    let trained = train(network("mlp", "hidden=8", &data, 1), set, &recipe(2), &Seeds::new(1), &|_| {}).unwrap();
+    for epoch in trained.curve {
+        assert!((epoch.attack_success.unwrap() - (1.0 - epoch.test_accuracy)).abs() < 1e-12);
+    }
+    let wild = TrainConfig { lr: 100.0, momentum: 0.999, batch: 2, epochs: 50, ..TrainConfig::default() };
+    let result = train(network("resnet", "width=4 stages=2", &data, 1), set, &wild.into(), &Seeds::new(1), &|_| {});
+    assert!(matches!(result, Err(TrainError::Diverged { .. })), "{result:?}");
+    let empty = TrainingSet { train: &data.select(&[]), ..set };
+    let result = train(network("mlp", "hidden=8", &data, 1), empty, &recipe(1), &Seeds::new(1), &|_| {});
+    assert!(matches!(result, Err(TrainError::Empty)));
+}
