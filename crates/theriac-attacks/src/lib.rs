@@ -1,25 +1,40 @@
 //! The attacks. One attack, one file; [`ATTACKS`] is the registry.
 
+mod adversarial_poison;
 mod badnets;
+mod common;
 mod inject;
 mod label_flip;
 mod none;
 mod random_noise;
 mod remove;
+#[cfg(test)]
+mod testing;
 
 use theriac_core::{Budget, ChangeSet, Dataset, EditError, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
+use theriac_nn::Network;
 
 /// All attacks, in the order in which they are listed.
-pub static ATTACKS: &[&AttackEntry] =
-    &[&none::ENTRY, &label_flip::ENTRY, &inject::ENTRY, &remove::ENTRY, &badnets::ENTRY, &random_noise::ENTRY];
+pub static ATTACKS: &[&AttackEntry] = &[
+    &none::ENTRY,
+    &label_flip::ENTRY,
+    &inject::ENTRY,
+    &remove::ENTRY,
+    &adversarial_poison::ENTRY,
+    &badnets::ENTRY,
+    &random_noise::ENTRY,
+];
 
 /// One line of the registry.
 pub struct AttackEntry {
     /// Name, paper, threat model, parameters.
     pub info: MethodInfo,
     /// Turns a config into an attack that can run, or names everything that is wrong with it.
-    pub check: fn(&Values, &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>>,
+    pub check: fn(&Values, &Facts) -> Checked,
 }
+
+/// An attack that can run, or everything that is wrong with its config.
+pub type Checked = Result<Box<dyn Attack>, Vec<ParamError>>;
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Option<&'static AttackEntry> {
@@ -32,6 +47,8 @@ pub struct AttackContext<'a> {
     pub train: &'a Dataset,
     /// The attack's own streams of random numbers.
     pub seeds: &'a Seeds,
+    /// A model that the attacker trained itself on clean data, if its entry asks for one.
+    pub surrogate: Option<&'a Network>,
 }
 
 /// Why an attack could not be carried out.

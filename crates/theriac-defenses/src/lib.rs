@@ -1,17 +1,51 @@
 //! The defenses. One defense, one file; [`DEFENSES`] is the registry.
 
-use theriac_core::{ChangeSet, Dataset, EditError, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Values};
+pub mod activation_clustering;
+pub mod adversarial_training;
+pub mod clean_model;
+pub mod deep_knn;
+pub mod fine_tuning;
+pub mod none;
+pub mod perfect_filter;
+pub mod random_filter;
+pub mod spectral_signatures;
+pub mod strip;
+
+mod linear_algebra;
+mod neighbours;
+#[cfg(test)]
+mod testing;
+mod two_means;
+mod vetting;
+
+use theriac_core::{ChangeSet, Dataset, EditError, Facts, Matrix, MethodInfo, ParamError, Seeds, Values};
+use theriac_nn::Network;
+use theriac_train::{Recipe, TrainConfig, TrainError};
 
 /// All defenses, in the order in which they are listed.
-pub static DEFENSES: &[&DefenseEntry] = &[];
+pub static DEFENSES: &[&DefenseEntry] = &[
+    &none::ENTRY,
+    &clean_model::ENTRY,
+    &random_filter::ENTRY,
+    &perfect_filter::ENTRY,
+    &spectral_signatures::ENTRY,
+    &activation_clustering::ENTRY,
+    &deep_knn::ENTRY,
+    &adversarial_training::ENTRY,
+    &fine_tuning::ENTRY,
+    &strip::ENTRY,
+];
 
 /// One line of the registry.
 pub struct DefenseEntry {
     /// Name, paper, hooks, parameters.
     pub info: MethodInfo,
     /// Turns a config into a defense that can run, or names everything that is wrong with it.
-    pub check: fn(&Values, &Facts) -> Result<Box<dyn Defense>, Vec<ParamError>>,
+    pub check: fn(&Values, &Facts) -> Checked,
 }
+
+/// A defense that can run, or everything that is wrong with its config.
+pub type Checked = Result<Box<dyn Defense>, Vec<ParamError>>;
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Option<&'static DefenseEntry> {
@@ -43,15 +77,54 @@ pub struct Verdict {
     pub changes: ChangeSet,
 }
 
+/// What a defender has in hand to repair a model.
+pub struct RepairContext<'a> {
+    /// The suspect model.
+    pub model: &'a Network,
+    /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
+    pub trusted: &'a Dataset,
+    /// The recipe by which the suspect was trained.
+    pub recipe: &'a TrainConfig,
+    /// The defense's own streams of random numbers.
+    pub seeds: &'a Seeds,
+    /// Hears the fraction that is done.
+    pub progress: &'a dyn Fn(f64),
+}
+
+/// What a defender has in hand to guard a deployed model.
+pub struct GuardContext<'a> {
+    /// The suspect model.
+    pub model: &'a Network,
+    /// Clean samples.
+    pub trusted: &'a Dataset,
+    /// The defense's own streams of random numbers.
+    pub seeds: &'a Seeds,
+}
+
+/// A guard at its post: it scores inputs, and refuses those whose score is above its threshold.
+pub trait Guard {
+    /// One number an input; higher is more suspicious.
+    fn scores(&self, inputs: &Dataset) -> Vec<f64>;
+
+    /// The largest score that passes.
+    fn threshold(&self) -> f64;
+}
+
 /// Why a defense could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DefenseError {
     /// The data or the model do not have what the defense needs.
     #[error("failed to defend: {0}")]
     Infeasible(String),
+    /// The defense is asked for a hook that its entry does not declare.
+    #[error("failed to defend: this defense does not {0}")]
+    NoSuchHook(&'static str),
     /// The change set does not fit.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// A training that is part of the defense failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
 }
 
 /// A checked defense. It implements the hooks that its entry declares.
@@ -62,6 +135,33 @@ pub trait Defense: Send + Sync {
     /// When the data do not have what the defense needs.
     fn vet(&self, context: &VetContext) -> Result<Verdict, DefenseError> {
         let _ = context;
-        Err(DefenseError::Infeasible("this defense does not vet data".to_owned()))
+        Err(DefenseError::NoSuchHook("vet data"))
+    }
+
+    /// How to train so that poison matters less? Changes the recipe.
+    ///
+    /// # Errors
+    /// When the defense does not change training.
+    fn train(&self, recipe: &mut Recipe) -> Result<(), DefenseError> {
+        let _ = recipe;
+        Err(DefenseError::NoSuchHook("change training"))
+    }
+
+    /// How to remove the poison from the model?
+    ///
+    /// # Errors
+    /// When the trusted samples do not suffice.
+    fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
+        let _ = context;
+        Err(DefenseError::NoSuchHook("repair models"))
+    }
+
+    /// Which inputs are triggered? Answers with a guard that is set up for one model.
+    ///
+    /// # Errors
+    /// When the trusted samples do not suffice.
+    fn guard<'a>(&'a self, context: &'a GuardContext<'a>) -> Result<Box<dyn Guard + 'a>, DefenseError> {
+        let _ = context;
+        Err(DefenseError::NoSuchHook("guard inputs"))
     }
 }

@@ -6,6 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use theriac_core::{Digest, Facts, Kind, MethodInfo, Param, ParamError, record::MethodRecord};
 
+/// What is known of a data set before a step runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetCard {
+    /// What configs are checked against.
+    pub facts: Facts,
+    /// The hash of the loaded content.
+    pub digest: Digest,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+}
+
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +35,28 @@ pub enum StepKind {
     Evaluate,
 }
 
+impl StepKind {
+    /// All kinds, in the order of the pipeline.
+    pub const ALL: [Self; 5] = [Self::Poison, Self::Train, Self::Vet, Self::Repair, Self::Evaluate];
+
+    /// The name, as in addresses and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poison => "poison",
+            Self::Train => "train",
+            Self::Vet => "vet",
+            Self::Repair => "repair",
+            Self::Evaluate => "evaluate",
+        }
+    }
+}
+
+impl std::fmt::Display for StepKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// One node of the plan. Its address is the hash of everything here, so equal steps are one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -35,13 +68,13 @@ pub struct Step {
     pub data: Digest,
     /// The network, where one is involved.
     pub model: Option<MethodRecord>,
-    /// The training recipe, for training steps and repairs.
+    /// The training recipe, for steps that may train: training, vetting and repairing ones.
     pub train: Option<MethodRecord>,
-    /// The attack, for poisoning and evaluating steps.
+    /// The attack, for poisoning and evaluating steps; `none` when a model is evaluated without one.
     pub attack: Option<MethodRecord>,
     /// The defense, for the steps that it takes part in.
     pub defense: Option<MethodRecord>,
-    /// The versions of the methods named above, as `kind/name/version`.
+    /// The versions of the methods named above, as `kind/name/version`, and of the step itself, as `step/kind/version`.
     pub versions: Vec<String>,
     /// The root of all random draws of this step.
     pub seed: u64,
@@ -88,11 +121,19 @@ pub trait Bench: Sync {
     /// The parameters of a training recipe (`[train]`).
     fn train_params(&self) -> &'static [Param];
 
-    /// What is known of a data set, and the hash of its content.
+    /// Where the networks run, such as `cpu`. A part of every address.
+    fn device(&self) -> String;
+
+    /// Raised whenever steps of this kind give other results for a reason that lies in no method, so that no old result is served.
+    fn version(&self, _kind: StepKind) -> u32 {
+        1
+    }
+
+    /// What is known of a data set. The engine asks once for each.
     ///
     /// # Errors
     /// A message for a person when it cannot be loaded.
-    fn facts(&self, dataset: &MethodRecord) -> Result<(Facts, Digest), String>;
+    fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String>;
 
     /// The rules that need more than a range: a class index below the number of classes, parameters that exclude each other.
     fn check(&self, kind: Kind, method: &MethodRecord, facts: &Facts) -> Vec<ParamError>;

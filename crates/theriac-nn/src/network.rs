@@ -45,6 +45,12 @@ impl Batch {
         Self { shape: data.shape(), pixels: pixels.map(|&byte| f32::from(byte) / 255.0).collect() }
     }
 
+    /// Images that come from a device: `[batch, channels, height, width]`.
+    pub fn from_tensor(images: Tensor<4>) -> Self {
+        let [_, channels, height, width] = images.dims();
+        Self { shape: Shape { channels, height, width }, pixels: to_vec(images) }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.pixels.len() / self.shape.len()
@@ -161,8 +167,7 @@ impl Network {
     /// The gradient of the summed cross-entropy with respect to the images (in `[0, 1]`), for given labels. The weights are constants and
     /// batch normalisation is in evaluation mode.
     pub fn input_gradient(&self, images: &Batch, labels: &[Label]) -> Batch {
-        let gradient = input_gradient(self, images.to_tensor(&self.device), labels);
-        Batch { shape: images.shape, pixels: to_vec(gradient) }
+        Batch::from_tensor(input_gradient(self, images.to_tensor(&self.device), labels))
     }
 }
 

@@ -1,0 +1,119 @@
+//! A small synthetic data set, and the checks that every attack must pass.
+
+use theriac_core::edit::Edit;
+use theriac_core::{ChangeSet, Dataset, Facts, Label, Seeds, Shape, Value, Values};
+
+use crate::{Attack, AttackContext, AttackEntry, AttackError};
+
+/// Gray, 8 by 8.
+pub const SHAPE: Shape = Shape { channels: 1, height: 8, width: 8 };
+
+/// `counts[class]` random images of each class, classes taking turns, so that positions and classes are not tied
+/// together.
+pub fn data_with(name: &str, shape: Shape, counts: &[usize]) -> Dataset {
+    let mut stream = Seeds::new(7).stream(name);
+    let rounds = counts.iter().copied().max().unwrap_or(0);
+    let labels: Vec<Label> = (0..rounds)
+        .flat_map(|round| (0..counts.len()).filter(move |&class| round < counts[class]).map(|class| class as Label))
+        .collect();
+    let pixels: Vec<u8> = (0..labels.len() * shape.len()).map(|_| stream.below(256) as u8).collect();
+    let classes: Vec<String> = (0..counts.len()).map(|class| class.to_string()).collect();
+    Dataset::new(name, shape, classes, pixels, &labels).unwrap()
+}
+
+/// 200 training images in 4 classes of 80, 60, 40 and 20.
+pub fn train() -> Dataset {
+    data_with("toy-train", SHAPE, &[80, 60, 40, 20])
+}
+
+/// 40 test images in the same classes.
+pub fn test() -> Dataset {
+    data_with("toy-test", SHAPE, &[10, 10, 10, 10])
+}
+
+/// What a config is checked against.
+pub fn facts() -> Facts {
+    Facts { shape: SHAPE, classes: 4, train: 200, test: 40 }
+}
+
+/// Parameters by name.
+pub fn values<const N: usize>(given: [(&str, Value); N]) -> Values {
+    given.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// The attack with these parameters.
+pub fn attack<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) -> Box<dyn Attack> {
+    (entry.check)(&values(given), &facts()).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// All that is wrong with these parameters, one line each.
+pub fn faults<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) -> String {
+    let errors = (entry.check)(&values(given), &facts()).err().expect("the config should be refused");
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Runs an attack on `train` with the streams of `seed`.
+pub fn poison_on(attack: &dyn Attack, train: &Dataset, seed: u64) -> Result<ChangeSet, AttackError> {
+    attack.poison(&AttackContext { train, seeds: &Seeds::new(seed), surrogate: None })
+}
+
+/// Runs an attack on the toy training set.
+pub fn poison<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) -> Result<ChangeSet, AttackError> {
+    poison_on(&*attack(entry, given), &train(), 1)
+}
+
+/// The message of an attack that cannot be carried out.
+pub fn infeasible<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) -> String {
+    poison(entry, given).unwrap_err().to_string()
+}
+
+/// Checks what every attack promises: exactly `touched` samples, which is the whole budget; edits that the threat model
+/// grants; nothing changed in place; a probe that does not depend on when it is made; the same change set for the same
+/// seed and another one for another. Answers with the change set and the poisoned training set.
+pub fn invariants<const N: usize>(
+    entry: &AttackEntry,
+    given: [(&str, Value); N],
+    touched: usize,
+) -> (ChangeSet, Dataset) {
+    let (train, test) = (train(), test());
+    let (train_before, test_before) = (train.digest(), test.digest());
+    let attack = attack(entry, given);
+    let changes = poison_on(&*attack, &train, 1).unwrap();
+    assert_eq!(changes.touched().len(), touched);
+    assert_eq!(attack.budget(&train).samples, touched);
+    attack.budget(&train).enforce(&entry.info.threat.unwrap(), &train, &changes).unwrap();
+    assert_eq!((changes.author.as_str(), changes.stage), (entry.info.name, entry.info.threat.unwrap().stage));
+    assert_eq!(poison_on(&*attack, &train, 1).unwrap().digest(), changes.digest());
+    if touched > 0 && touched < train.len() {
+        assert_ne!(poison_on(&*attack, &train, 2).unwrap().digest(), changes.digest());
+    }
+    if let Some((first, second)) = attack.probe(&test).zip(attack.probe(&test)) {
+        assert_eq!((first.inputs.digest(), &first.aim), (second.inputs.digest(), &second.aim));
+    }
+    let poisoned = changes.apply(&train).unwrap();
+    assert_eq!((train.digest(), test.digest()), (train_before, test_before));
+    (changes, poisoned)
+}
+
+/// How many edits relabel, replace, insert and remove.
+pub fn kinds(changes: &ChangeSet) -> [usize; 4] {
+    let mut counts = [0; 4];
+    for edit in &changes.edits {
+        counts[match edit {
+            Edit::Relabel { .. } => 0,
+            Edit::Replace { .. } => 1,
+            Edit::Insert { .. } => 2,
+            Edit::Remove { .. } => 3,
+        }] += 1;
+    }
+    counts
+}
+
+/// For each relabelled sample the label before and after.
+pub fn relabelled(changes: &ChangeSet) -> Vec<(Label, Label)> {
+    let labels = |edit: &Edit| match edit {
+        Edit::Relabel { from, to, .. } => Some((*from, *to)),
+        _ => None,
+    };
+    changes.edits.iter().filter_map(labels).collect()
+}

@@ -1,0 +1,110 @@
+//! `data list | fetch | verify`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use theriac_data::{DATASETS, FileState, Places};
+
+use super::{Failure, say};
+
+#[derive(Args, Debug)]
+pub struct Data {
+    /// Folder with data sets, before $THERIAC_DATA and ./data.
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum DataCommand {
+    /// Show all data sets, and which of them are on this machine.
+    List {
+        /// Print as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a data set from its publisher, checked and resumable.
+    Fetch {
+        /// The data set.
+        name: String,
+    },
+    /// Check the files of a data set against the published checksums.
+    Verify {
+        /// The data set.
+        name: String,
+    },
+}
+
+impl Data {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let places = Places::new(self.data_dir);
+        match self.command {
+            DataCommand::List { json } => list(&places, json),
+            DataCommand::Fetch { name } => fetch(&places, &name),
+            DataCommand::Verify { name } => verify(&places, &name),
+        }
+    }
+}
+
+fn list(places: &Places, json: bool) -> Result<ExitCode, Failure> {
+    let state = |entry: &theriac_data::DatasetEntry| match entry.files.is_empty() {
+        true => "built in",
+        false if entry.is_available(places) => "here",
+        false => "absent",
+    };
+    if json {
+        let row = |entry: &&theriac_data::DatasetEntry| {
+            serde_json::json!({
+                "name": entry.name(), "state": state(entry), "summary": entry.info.summary,
+                "licence": entry.licence, "page": entry.page,
+            })
+        };
+        say(&serde_json::Value::from(DATASETS.iter().map(row).collect::<Vec<_>>()).to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for entry in DATASETS {
+        say(&format!("{:<14} {:<9} {}", entry.name(), state(entry), entry.info.summary))?;
+    }
+    say("\n`theriac data fetch NAME` brings an absent one; `--data-dir` and $THERIAC_DATA name other folders")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fetch(places: &Places, name: &str) -> Result<ExitCode, Failure> {
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let files = theriac_data::fetch(name, places, &mut |progress| {
+        bar.set_message(progress.file.to_owned());
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    })?;
+    bar.finish_and_clear();
+    if files.is_empty() {
+        say(&format!("{name}: nothing to fetch"))?;
+    }
+    for file in files {
+        say(&file.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(places: &Places, name: &str) -> Result<ExitCode, Failure> {
+    let files = theriac_data::verify(name, places)?;
+    if files.is_empty() {
+        say(&format!("{name}: built in, nothing to verify"))?;
+    }
+    for file in &files {
+        let word = match &file.state {
+            FileState::Missing => "missing".to_owned(),
+            FileState::Published => "ok".to_owned(),
+            FileState::SameContent => "ok (same content in another wrapping)".to_owned(),
+            FileState::Different(why) => format!("DIFFERENT: {why}"),
+        };
+        let place = file.path.as_ref().map_or(String::new(), |path| format!("  {}", path.display()));
+        say(&format!("{:<32} {word}{place}", file.name))?;
+    }
+    Ok(if files.iter().all(theriac_data::FileStatus::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

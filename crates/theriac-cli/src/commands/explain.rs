@@ -1,0 +1,101 @@
+//! `explain`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use theriac_core::param::nearest;
+use theriac_core::{MethodInfo, Param};
+
+use super::{Failure, everything, say};
+
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// A data set, model, attack or defense; or `train` for the training recipe.
+    name: String,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        if self.name == "train" {
+            say(&if self.json { json(&theriac_train::INFO).to_string() } else { page(&theriac_train::INFO) })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        // `none` is an attack and a defense; both are told.
+        let found: Vec<_> = everything().into_iter().filter(|info| info.name == self.name).collect();
+        if found.is_empty() {
+            let names = everything().into_iter().map(|info| info.name);
+            let hint = match nearest(&self.name, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "see `theriac list`".to_owned(),
+            };
+            return Err(Failure::Usage(format!("there is no method `{}`; {hint}", self.name)));
+        }
+        for info in found {
+            say(&if self.json { json(info).to_string() } else { page(info) })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A parameter's default, as it would stand in a config.
+pub(crate) fn default(param: &Param) -> String {
+    match (param.default)() {
+        serde_json::Value::Null => "none".to_owned(),
+        value => value.to_string(),
+    }
+}
+
+fn page(info: &MethodInfo) -> String {
+    let mut text = String::new();
+    let mut line = |content: String| writeln!(text, "{content}").expect("text can be written to");
+    line(format!("{} ({})", info.name, info.kind));
+    line(format!("  {}", info.summary));
+    for paper in info.papers {
+        line(format!("  {}: {}\n  {}", paper.cite, paper.title, paper.link));
+    }
+    if let Some(threat) = info.threat {
+        let touches: Vec<_> = threat.capabilities.iter().map(ToString::to_string).collect();
+        let touches = if touches.is_empty() { "nothing".to_owned() } else { touches.join(", ") };
+        line("\nthreat model".to_owned());
+        line(format!("  goal       {}", threat.goal));
+        line(format!("  knowledge  {}", threat.knowledge));
+        line(format!("  may touch  {touches}"));
+        line(format!("  stage      {}", threat.stage));
+        if info.surrogate {
+            line("  trains a surrogate of the victim's architecture on clean data".to_owned());
+        }
+    }
+    if !info.hooks.is_empty() {
+        let hooks: Vec<_> = info.hooks.iter().map(ToString::to_string).collect();
+        line(format!("\nhooks: {}", hooks.join(", ")));
+    }
+    line(if info.params.is_empty() { "\nno parameters".to_owned() } else { "\nparameters".to_owned() });
+    for param in info.params {
+        let unit = if param.unit.is_empty() { String::new() } else { format!(", {}", param.unit) };
+        line(format!("  {} = {}{unit}", param.name, default(param)));
+        line(format!("      {}", param.summary()));
+        line(format!("      {}", param.range));
+    }
+    text
+}
+
+pub(crate) fn json(info: &MethodInfo) -> serde_json::Value {
+    let params: Vec<_> = info
+        .params
+        .iter()
+        .map(|param| {
+            serde_json::json!({
+                "name": param.name, "doc": param.summary(), "range": param.range.to_string(), "unit": param.unit,
+                "default": (param.default)(), "optional": param.optional,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "name": info.name, "kind": info.kind, "summary": info.summary, "version": info.version, "papers": info.papers,
+        "family": info.family, "threat": info.threat, "surrogate": info.surrogate, "hooks": info.hooks, "params": params,
+    })
+}

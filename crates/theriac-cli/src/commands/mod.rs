@@ -1,0 +1,184 @@
+//! The command line: what can be said, and what each word does.
+
+mod data;
+mod explain;
+mod list;
+mod plan;
+mod poison;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use theriac_core::{Kind, MethodInfo};
+use theriac_data::{DataError, Places};
+use theriac_lab::{Config, ConfigError, RunError, files::FileError};
+use theriac_nn::DeviceError;
+use theriac_report::ReportError;
+
+use crate::workbench::{Workbench, methods};
+
+pub(crate) use explain::default as default_of;
+
+const EXAMPLES: &str = "\
+Examples:
+  theriac run configs/quickstart.toml          poison, defend, measure, report
+  theriac plan configs/quickstart.toml         what that would take
+  theriac list attacks                         what there is
+  theriac explain badnets                      one method: paper, threat model, parameters
+  theriac poison configs/quickstart.toml --out poisoned
+
+Exit codes:
+  0    done, or nothing was left to do
+  1    something failed; a run keeps what was finished, and running again continues
+  2    the command line or the config is wrong; nothing was started
+  130  interrupted by Ctrl-C; running again continues";
+
+/// An attack-and-defense laboratory for data poisoning.
+#[derive(Parser, Debug)]
+#[command(name = "theriac", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the experiments of a config and write tables, figures and a report.
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::Run),
+    /// Show the cells and the shared steps of a config, and the time they would take. Trains nothing.
+    Plan(plan::Plan),
+    /// Check a config and report everything that is wrong with it.
+    Check(plan::Check),
+    /// Write the tables, figures and the report of a results folder anew.
+    Report(run::Report),
+    /// List data sets, models, attacks and defenses.
+    List(list::List),
+    /// Explain one method: where it comes from, what it assumes, what it can be told.
+    Explain(explain::Explain),
+    /// List, fetch and verify data sets.
+    Data(data::Data),
+    /// Write the poisoned data sets of a config as image folders with a table of edits.
+    Poison(poison::Poison),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the reference pages that are generated from the registries.
+    #[command(hide = true)]
+    Reference(crate::reference::Reference),
+}
+
+/// Where data and networks are.
+#[derive(Args, Debug, Clone)]
+pub struct Surroundings {
+    /// Folder with data sets, before $THERIAC_DATA and ./data.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where networks run: cpu, gpu or ndarray.
+    #[arg(long, default_value = "cpu", value_name = "NAME")]
+    device: String,
+}
+
+impl Surroundings {
+    fn workbench(&self) -> Result<Workbench, Failure> {
+        Ok(Workbench::new(&self.device, Places::new(self.data_dir.clone()))?)
+    }
+}
+
+/// The folders of a run.
+#[derive(Args, Debug, Clone)]
+pub struct Folders {
+    /// Folder for results; the study gets a folder of its own name in it.
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    out: PathBuf,
+    /// Folder of finished steps, shared by all studies. Default: `.store` in the results folder.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+impl Folders {
+    fn store(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| self.out.join(".store"))
+    }
+}
+
+/// Why a command ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{0}")]
+    Step(String),
+    #[error("failed to print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+/// Carries out one command.
+///
+/// # Errors
+/// What a person should read, with its exit code.
+pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Run(command) => command.execute(),
+        Command::Plan(command) => command.execute(),
+        Command::Check(command) => command.execute(),
+        Command::Report(command) => command.execute(),
+        Command::List(command) => command.execute(),
+        Command::Explain(command) => command.execute(),
+        Command::Data(command) => command.execute(),
+        Command::Poison(command) => command.execute(),
+        Command::Reference(command) => command.execute(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "theriac", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Prints a line to standard output; a reader that went away (`theriac list | head`) is no error.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+fn read_config(path: &std::path::Path, bench: &Workbench) -> Result<Config, Failure> {
+    Ok(Config::read(path, bench)?)
+}
+
+/// The registries, with the names under which `list` shows them.
+pub(crate) const REGISTRIES: [(&str, Kind); 4] =
+    [("datasets", Kind::Dataset), ("models", Kind::Model), ("attacks", Kind::Attack), ("defenses", Kind::Defense)];
+
+/// Every entry of every registry.
+pub(crate) fn everything() -> Vec<&'static MethodInfo> {
+    REGISTRIES.iter().flat_map(|(_, kind)| methods(*kind)).collect()
+}
+
+/// Seconds for people.
+pub(crate) fn duration(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        0 => "less than a second".to_owned(),
+        whole @ 1..60 => format!("{whole} s"),
+        whole @ 60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        whole => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}

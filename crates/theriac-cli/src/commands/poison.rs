@@ -1,0 +1,88 @@
+//! `poison`: the attacks of a config, carried out on the data and written as files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use theriac_core::ChangeSet;
+use theriac_lab::store::Found;
+use theriac_lab::{Bench, Job, Plan, Step, StepKind, Store};
+
+use super::{Failure, Folders, Surroundings, read_config, say};
+use crate::workbench::Workbench;
+
+#[derive(Args, Debug)]
+pub struct Poison {
+    /// The config, a TOML file.
+    config: PathBuf,
+    /// The folder to write to; each poisoned data set gets a folder of its own in it.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only this seed of the config. Default: its first one.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder of results, whose store of finished steps is used.
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    results: PathBuf,
+    #[command(flatten)]
+    surroundings: Surroundings,
+}
+
+impl Poison {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let bench = self.surroundings.workbench()?;
+        let config = read_config(&self.config, &bench)?;
+        let plan = Plan::new(&config, &bench);
+        let store = Store::open(Folders { out: self.results.clone(), store: None }.store())?;
+        let first = plan.steps.iter().map(|planned| planned.step.seed).min();
+        let seed = self.seed.or(first).unwrap_or(1);
+        let chosen: Vec<usize> = (0..plan.steps.len())
+            .filter(|&index| plan.steps[index].step.kind == StepKind::Poison && plan.steps[index].step.seed == seed)
+            .collect();
+        if chosen.is_empty() {
+            return Err(Failure::Usage(format!("the config has no attack with seed {seed}")));
+        }
+        let mut names = BTreeMap::new();
+        for index in chosen {
+            let planned = &plan.steps[index];
+            eprintln!("{}", planned.label);
+            ensure(&plan, index, &store, &bench)?;
+            let step = &planned.step;
+            let attack = step.attack.as_ref().map_or("attack", |attack| attack.name.as_str());
+            let count = names.entry(format!("{}-{attack}", step.dataset.name)).or_insert(0);
+            *count += 1;
+            let folder = self.out.join(format!("{}-{attack}-{count}", step.dataset.name));
+            let bytes = std::fs::read(store.folder(&planned.address).join("changes.bin"))?;
+            let changes = ChangeSet::decode(&bytes).map_err(|error| Failure::Step(error.to_string()))?;
+            let prepared = bench.prepared(&step.dataset).map_err(Failure::Step)?;
+            let clean = &prepared.data.train;
+            let poisoned = changes.apply(clean).map_err(|error| Failure::Step(error.to_string()))?;
+            theriac_data::export(clean, &poisoned, &changes, &folder)?;
+            let text = serde_json::to_string_pretty(step).expect("a step is plain data");
+            theriac_lab::files::write_atomically(&folder.join("attack.json"), text.as_bytes())?;
+            say(&format!("{}  {} of {} samples touched", folder.display(), changes.touched().len(), clean.len()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Sees to it that a step and its inputs are in the store.
+fn ensure(plan: &Plan, index: usize, store: &Store, bench: &Workbench) -> Result<(), Failure> {
+    let planned = &plan.steps[index];
+    if matches!(store.find(&planned.address)?, Found::Good(_)) {
+        return Ok(());
+    }
+    for &input in &planned.inputs {
+        ensure(plan, input, store, bench)?;
+    }
+    let inputs: BTreeMap<&str, (&Step, PathBuf)> = plan
+        .inputs(index)
+        .map(|(name, at)| (name, (&plan.steps[at].step, store.folder(&plan.steps[at].address))))
+        .collect();
+    let begin = Instant::now();
+    let files = bench.run(&Job { step: &planned.step, inputs, progress: &|_| {} }).map_err(Failure::Step)?;
+    store.insert(&planned.step, &files, begin.elapsed().as_secs_f64(), 0.0)?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What steps read: earlier steps' files, turned back into change sets, data sets, networks and methods.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use theriac_attacks::Attack;
+use theriac_core::record::MethodRecord;
+use theriac_core::{ChangeSet, Dataset, ParamError, Role, Seeds, Stage};
+use theriac_defenses::Defense;
+use theriac_lab::{Job, Step};
+use theriac_nn::Network;
+
+use super::{Prepared, Workbench};
+
+pub(super) const CHANGES: &str = "changes.bin";
+pub(super) const WEIGHTS: &str = "weights.safetensors";
+
+/// Turns any error into the message that the engine records.
+pub(super) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Several faults as one message.
+pub(super) fn faults(errors: Vec<ParamError>) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A record as a file.
+pub(super) fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records are plain data")
+}
+
+pub(super) fn read(job: &Job, input: &str, file: &str) -> Result<Option<Vec<u8>>, String> {
+    let Some(folder) = job.folder(input) else { return Ok(None) };
+    let path = folder.join(file);
+    std::fs::read(&path).map(Some).map_err(|error| format!("failed to read {}: {error}", path.display()))
+}
+
+pub(super) fn record<T: DeserializeOwned>(job: &Job, input: &str, file: &str) -> Result<Option<T>, String> {
+    let bytes = read(job, input, file)?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|error| format!("failed to read {file}: {error}"))).transpose()
+}
+
+pub(super) fn changes(job: &Job, input: &str) -> Result<Option<ChangeSet>, String> {
+    read(job, input, CHANGES)?.map(|bytes| ChangeSet::decode(&bytes).map_err(text)).transpose()
+}
+
+/// The attacker's change set; empty where there was no attack.
+pub(super) fn truth(job: &Job) -> Result<ChangeSet, String> {
+    Ok(changes(job, "poison")?.unwrap_or_else(|| ChangeSet::new("none", Role::Supplier, Stage::Collect)))
+}
+
+/// The training set after the attack and after the defense's cleaning, as far as the job has them.
+pub(super) fn training_set(job: &Job, prepared: &Prepared) -> Result<Dataset, String> {
+    let mut data = prepared.data.train.clone();
+    for input in ["poison", "vet"] {
+        if let Some(changes) = changes(job, input)? {
+            data = changes.apply(&data).map_err(text)?;
+        }
+    }
+    Ok(data)
+}
+
+/// The attack of this step, or of the poisoning that it stands on.
+pub(super) fn attack(job: &Job, prepared: &Prepared) -> Result<Option<(MethodRecord, Box<dyn Attack>)>, String> {
+    let inherited = job.inputs.get("poison").and_then(|(step, _)| step.attack.as_ref());
+    let Some(record) = job.step.attack.as_ref().or(inherited) else { return Ok(None) };
+    let entry = theriac_attacks::find(&record.name).ok_or_else(|| format!("there is no attack `{}`", record.name))?;
+    let attack = (entry.check)(&record.params, &prepared.facts).map_err(faults)?;
+    Ok(Some((record.clone(), attack)))
+}
+
+pub(super) fn defense(step: &Step, prepared: &Prepared) -> Result<Option<(MethodRecord, Box<dyn Defense>)>, String> {
+    let Some(record) = step.defense.as_ref() else { return Ok(None) };
+    let entry = theriac_defenses::find(&record.name).ok_or_else(|| format!("there is no defense `{}`", record.name))?;
+    let defense = (entry.check)(&record.params, &prepared.facts).map_err(faults)?;
+    Ok(Some((record.clone(), defense)))
+}
+
+/// The streams of a step. An attacker's surrogate draws from its own, so that it is never the victim's twin.
+pub(super) fn seeds(step: &Step) -> Seeds {
+    let seeds = Seeds::new(step.seed);
+    if step.role.is_empty() { seeds } else { seeds.child(&step.role) }
+}
+
+impl Workbench {
+    /// The data set of a step.
+    pub(super) fn data_of(&self, job: &Job) -> Result<Arc<Prepared>, String> {
+        self.prepared(&job.step.dataset)
+    }
+
+    /// A network with its initial weights.
+    pub(super) fn fresh(&self, record: &MethodRecord, prepared: &Prepared, seeds: &Seeds) -> Result<Network, String> {
+        let normalisation = prepared.normalisation.clone();
+        Network::named(&record.name, &record.params, &prepared.facts, normalisation, &self.device, seeds).map_err(faults)
+    }
+
+    /// The network that an input step left.
+    pub(super) fn network(&self, job: &Job, input: &str, prepared: &Prepared) -> Result<Option<Network>, String> {
+        let Some(bytes) = read(job, input, WEIGHTS)? else { return Ok(None) };
+        let (step, _) = &job.inputs[input];
+        let record = step.model.as_ref().ok_or("a trained step names its model")?;
+        let network = self.fresh(record, prepared, &Seeds::new(0))?;
+        network.decode(&bytes).map(Some).map_err(text)
+    }
+
+    /// The same, where the step cannot do without.
+    pub(super) fn required(&self, job: &Job, input: &str, prepared: &Prepared) -> Result<Network, String> {
+        self.network(job, input, prepared)?.ok_or_else(|| format!("the step needs its input `{input}`"))
+    }
+}

@@ -1,0 +1,141 @@
+//! The workbench: carries out the engine's steps with the real methods.
+//!
+//! This is where the registries meet. The engine below knows addresses and files; the methods above know data and networks.
+
+mod estimate;
+mod evaluate;
+mod inputs;
+mod poison;
+mod repair;
+mod train;
+mod vet;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use theriac_core::record::MethodRecord;
+use theriac_core::{Facts, Kind, MethodInfo, Param, ParamError};
+use theriac_data::{Loaded, Places};
+use theriac_lab::{Bench, DatasetCard, Files, Job, Step, StepKind};
+use theriac_nn::burn::tensor::Device;
+use theriac_nn::{DeviceError, Normalisation};
+use theriac_train::TrainConfig;
+
+/// All registries, one device, and the data sets that were loaded so far.
+pub struct Workbench {
+    places: Places,
+    device_name: String,
+    device: Device,
+    loaded: Mutex<HashMap<String, Arc<Prepared>>>,
+}
+
+/// A loaded data set with what every step asks of it.
+pub struct Prepared {
+    /// Training and test data, clean.
+    pub data: Loaded,
+    /// Sizes and counts.
+    pub facts: Facts,
+    /// Of the clean training data, per channel.
+    pub normalisation: Normalisation,
+}
+
+impl Workbench {
+    /// Opens the device called `device`; data are looked for in `places`.
+    ///
+    /// # Errors
+    /// When the device is not there.
+    pub fn new(device: &str, places: Places) -> Result<Self, DeviceError> {
+        let opened = theriac_nn::device::open(device)?;
+        Ok(Self { places, device_name: device.to_owned(), device: opened, loaded: Mutex::default() })
+    }
+
+    /// Loads a data set, once.
+    ///
+    /// # Errors
+    /// A message for a person.
+    pub fn prepared(&self, dataset: &MethodRecord) -> Result<Arc<Prepared>, String> {
+        let key = format!("{} {:?}", dataset.name, dataset.params);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = loaded.get(&key) {
+            return Ok(prepared.clone());
+        }
+        let entry = theriac_data::find(&dataset.name).map_err(|error| chain(&error))?;
+        let data = (entry.load)(&dataset.params, &self.places).map_err(|error| chain(&error))?;
+        let facts = Facts {
+            shape: data.train.shape(),
+            classes: data.train.classes().len(),
+            train: data.train.len(),
+            test: data.test.len(),
+        };
+        let normalisation = Normalisation(theriac_data::statistics(&data.train));
+        let prepared = Arc::new(Prepared { data, facts, normalisation });
+        loaded.insert(key, prepared.clone());
+        Ok(prepared)
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+/// The entries of one registry.
+pub fn methods(kind: Kind) -> Vec<&'static MethodInfo> {
+    match kind {
+        Kind::Dataset => theriac_data::DATASETS.iter().map(|entry| &entry.info).collect(),
+        Kind::Model => theriac_nn::MODELS.iter().map(|entry| &entry.info).collect(),
+        Kind::Attack => theriac_attacks::ATTACKS.iter().map(|entry| &entry.info).collect(),
+        Kind::Defense => theriac_defenses::DEFENSES.iter().map(|entry| &entry.info).collect(),
+    }
+}
+
+impl Bench for Workbench {
+    fn methods(&self, kind: Kind) -> Vec<&'static MethodInfo> {
+        methods(kind)
+    }
+
+    fn train_params(&self) -> &'static [Param] {
+        TrainConfig::PARAMS
+    }
+
+    fn device(&self) -> String {
+        self.device_name.clone()
+    }
+
+    fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String> {
+        let prepared = self.prepared(dataset)?;
+        let Loaded { train, test, .. } = &prepared.data;
+        let digest = theriac_core::Digest::of_json(&[train.digest(), test.digest()]);
+        Ok(DatasetCard { facts: prepared.facts.clone(), digest, classes: train.classes().to_vec() })
+    }
+
+    fn check(&self, kind: Kind, method: &MethodRecord, facts: &Facts) -> Vec<ParamError> {
+        let (name, values) = (method.name.as_str(), &method.params);
+        // The engine resolves names before it asks; an unknown one has been reported already.
+        let result = match kind {
+            Kind::Dataset => return Vec::new(),
+            Kind::Model => theriac_nn::models::find(name).map(|entry| (entry.build)(values, facts, &self.device).map(drop)),
+            Kind::Attack => theriac_attacks::find(name).map(|entry| (entry.check)(values, facts).map(drop)),
+            Kind::Defense => theriac_defenses::find(name).map(|entry| (entry.check)(values, facts).map(drop)),
+        };
+        result.and_then(Result::err).unwrap_or_default()
+    }
+
+    fn estimate(&self, step: &Step, facts: &Facts) -> f64 {
+        estimate::seconds(step, facts)
+    }
+
+    fn run(&self, job: &Job) -> Result<Files, String> {
+        match job.step.kind {
+            StepKind::Poison => self.poison(job),
+            StepKind::Train => self.train(job),
+            StepKind::Vet => self.vet(job),
+            StepKind::Repair => self.repair(job),
+            StepKind::Evaluate => self.evaluate(job),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Poisoning: runs the attack, holds it to its budget, and keeps a few samples to look at.
+
+use theriac_attacks::AttackContext;
+use theriac_core::record::{GalleryTile, PoisonRecord};
+use theriac_core::threat::touched_by_class;
+use theriac_core::{ChangeSet, Dataset, Edit, SampleId};
+use theriac_lab::{Files, Job};
+
+use super::inputs::{CHANGES, attack, json, seeds, text};
+use super::{Prepared, Workbench};
+
+/// Samples that the gallery shows.
+const TILES: usize = 6;
+
+impl Workbench {
+    pub(super) fn poison(&self, job: &Job) -> Result<Files, String> {
+        let prepared = self.data_of(job)?;
+        let surrogate = self.network(job, "surrogate", &prepared)?;
+        let (record, attack) = attack(job, &prepared)?.ok_or("a poisoning step names its attack")?;
+        let train = &prepared.data.train;
+        let seeds = seeds(job.step).child(&format!("attack/{}", record.name));
+        let context = AttackContext { train, seeds: &seeds, surrogate: surrogate.as_ref() };
+        let changes = attack.poison(&context).map_err(text)?;
+        let info = theriac_attacks::find(&record.name).map(|entry| entry.info);
+        let threat = info.and_then(|info| info.threat).ok_or("an attack declares its threat model")?;
+        attack.budget(train).enforce(&threat, train, &changes).map_err(text)?;
+        let poisoned = changes.apply(train).map_err(text)?;
+        let report = PoisonRecord {
+            by_class: touched_by_class(train, &changes),
+            rate: changes.touched().len() as f64 / train.len() as f64,
+            changes: changes.digest().to_string(),
+            data: poisoned.digest().to_string(),
+            gallery: gallery(&prepared, &poisoned, &changes),
+        };
+        Ok(vec![(CHANGES.to_owned(), changes.encode()), ("poison.json".to_owned(), json(&report))])
+    }
+}
+
+/// The first few touched samples that differ in class, then others.
+fn gallery(prepared: &Prepared, poisoned: &Dataset, changes: &ChangeSet) -> Vec<GalleryTile> {
+    let clean = &prepared.data.train;
+    let (before, after) = (clean.positions(), poisoned.positions());
+    let touched: Vec<SampleId> = changes.touched().into_iter().collect();
+    let class = |id: &SampleId| match (before.get(id), after.get(id)) {
+        (Some(&at), _) => clean.label(at),
+        (None, Some(&at)) => poisoned.label(at),
+        (None, None) => 0,
+    };
+    let mut seen = Vec::new();
+    let mut chosen: Vec<SampleId> = touched
+        .iter()
+        .filter(|id| {
+            let new = !seen.contains(&class(id));
+            seen.push(class(id));
+            new
+        })
+        .copied()
+        .take(TILES)
+        .collect();
+    let others: Vec<SampleId> = touched.into_iter().filter(|id| !chosen.contains(id)).take(TILES).collect();
+    chosen.extend(others);
+    chosen.truncate(TILES);
+    let shape = clean.shape();
+    let name = |label: u16| clean.classes()[usize::from(label)].clone();
+    let tile = |id: SampleId| {
+        let (was, is) = (before.get(&id).copied(), after.get(&id).copied());
+        let removed = changes.edits.iter().any(|edit| matches!(edit, Edit::Remove { id: removed } if *removed == id));
+        let caption = match (was, is) {
+            (Some(was), Some(is)) if clean.label(was) != poisoned.label(is) => {
+                format!("{} -> {}", name(clean.label(was)), name(poisoned.label(is)))
+            }
+            (Some(was), None) if removed => format!("{} removed", name(clean.label(was))),
+            (None, Some(is)) => format!("added as {}", name(poisoned.label(is))),
+            (Some(was), _) => name(clean.label(was)),
+            (None, None) => String::new(),
+        };
+        GalleryTile {
+            shape: [shape.channels, shape.height, shape.width],
+            caption,
+            clean: was.map(|at| clean.image(at).to_vec()),
+            poisoned: is.map(|at| poisoned.image(at).to_vec()),
+        }
+    };
+    chosen.into_iter().map(tile).collect()
+}

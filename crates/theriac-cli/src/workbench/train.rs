@@ -1,0 +1,38 @@
+//! Training a victim, a surrogate, or a defended model.
+
+use theriac_core::record::EpochRecord;
+use theriac_lab::{Files, Job};
+use theriac_train::{Recipe, TrainConfig, TrainingSet};
+
+use super::Workbench;
+use super::inputs::{WEIGHTS, attack, defense, faults, json, seeds, text, training_set};
+
+impl Workbench {
+    pub(super) fn train(&self, job: &Job) -> Result<Files, String> {
+        let prepared = self.data_of(job)?;
+        let data = training_set(job, &prepared)?;
+        let seeds = seeds(job.step);
+        let model = job.step.model.as_ref().ok_or("a training step names its model")?;
+        let values = job.step.train.as_ref().ok_or("a training step names its recipe")?;
+        let mut recipe = Recipe::from(TrainConfig::check(&values.params, &prepared.facts).map_err(faults)?);
+        if let Some((_, defense)) = defense(job.step, &prepared)? {
+            defense.train(&mut recipe).map_err(text)?;
+        }
+        let probe = attack(job, &prepared)?.and_then(|(_, attack)| attack.probe(&prepared.data.test));
+        let network = self.fresh(model, &prepared, &seeds)?;
+        let set = TrainingSet { train: &data, test: &prepared.data.test, probe: probe.as_ref() };
+        let trained = theriac_train::train(network, set, &recipe, &seeds, job.progress).map_err(text)?;
+        let curve: Vec<EpochRecord> = trained
+            .curve
+            .iter()
+            .map(|epoch| EpochRecord {
+                epoch: epoch.epoch,
+                train_loss: epoch.train_loss,
+                train_accuracy: epoch.train_accuracy,
+                test_accuracy: epoch.test_accuracy,
+                attack_success: epoch.attack_success,
+            })
+            .collect();
+        Ok(vec![(WEIGHTS.to_owned(), trained.network.encode()), ("curve.json".to_owned(), json(&curve))])
+    }
+}

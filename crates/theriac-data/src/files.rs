@@ -1,0 +1,396 @@
+//! The published files of a data set: finding them, reading them, and comparing them with their checksums.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use md5::Md5;
+use sha2::{Digest, Sha256};
+
+use crate::error::DataError;
+use crate::places::Places;
+use crate::readers::gzip;
+use crate::registry::find;
+
+/// A published checksum, in lowercase hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// MD5, where nothing better is published.
+    Md5(&'static str),
+    /// SHA-256.
+    Sha256(&'static str),
+}
+
+/// What a published file holds once it is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The name of the unpacked file.
+    pub name: &'static str,
+    /// Its SHA-256. The same images may come in another wrapping (Debian compresses anew), so this and not the
+    /// checksum of the published file decides what is loaded.
+    pub sha256: &'static str,
+}
+
+/// A file as it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Its canonical name: `.tar.gz` for an archive, `.gz` for a single file.
+    pub name: &'static str,
+    /// Where it is published, in the order in which to try.
+    pub urls: &'static [&'static str],
+    /// Bytes.
+    pub size: u64,
+    /// The published checksum.
+    pub checksum: Checksum,
+    /// The folder that an archive unpacks into, empty for a single file.
+    pub folder: &'static str,
+    /// What is in it.
+    pub parts: &'static [Part],
+}
+
+/// How a file on this machine compares with the published one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// It is not there.
+    Missing,
+    /// It is the published file.
+    Published,
+    /// It is unpacked or wrapped otherwise, and holds what the published file holds.
+    SameContent,
+    /// It holds something else, or cannot be read.
+    Different(String),
+}
+
+/// One published file and what is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// The canonical name.
+    pub name: &'static str,
+    /// Where it was found: the file, or the first of its unpacked parts.
+    pub path: Option<PathBuf>,
+    /// Bytes found, of all parts if it is unpacked.
+    pub size: u64,
+    /// How it compares.
+    pub state: FileState,
+}
+
+impl FileStatus {
+    /// Whether the file can be loaded.
+    pub fn is_ok(&self) -> bool {
+        matches!(self.state, FileState::Published | FileState::SameContent)
+    }
+}
+
+/// A part of a file as it was read, with the path that messages name.
+pub(crate) type Unpacked = (PathBuf, Vec<u8>);
+
+/// Compares the files of a data set with the published ones. Empty for data sets that need none.
+///
+/// # Errors
+/// When no data set has this name.
+pub fn verify(name: &str, places: &Places) -> Result<Vec<FileStatus>, DataError> {
+    Ok(find(name)?.files.iter().map(|file| status(name, file, places)).collect())
+}
+
+/// The unpacked parts of `file`, in order, each with its path.
+///
+/// # Errors
+/// When the file is nowhere, damaged, or holds something else.
+pub(crate) fn read(dataset: &str, file: &RemoteFile, places: &Places) -> Result<Vec<Unpacked>, DataError> {
+    for copy in copies(dataset, file, places) {
+        if let Some(parts) = copy.read_as(dataset, file)? {
+            return Ok(parts);
+        }
+    }
+    Err(DataError::Missing {
+        dataset: dataset.to_owned(),
+        file: file.name.to_owned(),
+        folder: places.target(dataset),
+        url: file.urls.first().copied().unwrap_or("its publisher").to_owned(),
+    })
+}
+
+/// Whether [`read`] would find the file, without checking its content where its place says what it is.
+pub(crate) fn is_present(dataset: &str, file: &RemoteFile, places: &Places) -> bool {
+    let copies = copies(dataset, file, places);
+    copies.iter().any(|copy| copy.named || matches!(copy.read_as(dataset, file), Ok(Some(_))))
+}
+
+/// Whether the bytes of the file at `path` are the published ones.
+pub(crate) fn is_published(path: &Path, file: &RemoteFile) -> io::Result<bool> {
+    if std::fs::metadata(path)?.len() != file.size {
+        return Ok(false);
+    }
+    Ok(match file.checksum {
+        Checksum::Md5(expected) => hash_file::<Md5>(path)? == expected,
+        Checksum::Sha256(expected) => hash_file::<Sha256>(path)? == expected,
+    })
+}
+
+pub(crate) fn status(dataset: &str, file: &RemoteFile, places: &Places) -> FileStatus {
+    for copy in copies(dataset, file, places) {
+        let published = copy.packed && is_published(&copy.paths[0], file).unwrap_or(false);
+        let state = if published {
+            FileState::Published
+        } else {
+            match copy.read_as(dataset, file) {
+                Ok(Some(_)) => FileState::SameContent,
+                Ok(None) => continue,
+                Err(error) => FileState::Different(error.to_string()),
+            }
+        };
+        let sizes = copy.paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len()));
+        let size = sizes.sum();
+        return FileStatus { name: file.name, path: copy.paths.into_iter().next(), size, state };
+    }
+    FileStatus { name: file.name, path: None, size: 0, state: FileState::Missing }
+}
+
+/// A published file as it was found: packed, or as all its unpacked parts.
+struct Found {
+    paths: Vec<PathBuf>,
+    packed: bool,
+    // Whether it lies in a folder of the data set's own name.
+    named: bool,
+}
+
+impl Found {
+    /// Unpacks the copy and compares its content. `None` is a file of another data set in a folder shared by several.
+    fn read_as(&self, dataset: &str, file: &RemoteFile) -> Result<Option<Vec<Unpacked>>, DataError> {
+        let parts = self.unpack(file);
+        // A damaged file of unclear ownership is no reason to stop looking.
+        let parts = if self.named {
+            parts?
+        } else if let Ok(parts) = parts {
+            parts
+        } else {
+            return Ok(None);
+        };
+        for ((path, bytes), part) in parts.iter().zip(file.parts) {
+            let found = hex(&Sha256::digest(bytes));
+            if found != part.sha256 && self.named {
+                let (dataset, path, expected) = (dataset.to_owned(), path.clone(), part.sha256.to_owned());
+                return Err(DataError::Content { dataset, path, expected, found });
+            }
+            if found != part.sha256 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    fn unpack(&self, file: &RemoteFile) -> Result<Vec<Unpacked>, DataError> {
+        if self.packed && file.name.ends_with(".tar.gz") {
+            return untar(&self.paths[0], file);
+        }
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path).map_err(|source| DataError::Read { path: path.clone(), source })?;
+            Ok((path.clone(), gzip::plain(bytes, path)?))
+        };
+        self.paths.iter().map(read).collect()
+    }
+}
+
+/// All copies of a file, in the order of the places.
+fn copies(dataset: &str, file: &RemoteFile, places: &Places) -> Vec<Found> {
+    let mut copies = Vec::new();
+    for root in places.roots() {
+        for (folder, named) in [(root.join(dataset), true), (root.clone(), false)] {
+            let packed = folder.join(file.name);
+            if packed.is_file() {
+                copies.push(Found { paths: vec![packed], packed: true, named });
+            }
+            let inner = folder.join(file.folder);
+            // Joining an empty name gives the folder itself.
+            let folders = if file.folder.is_empty() { vec![folder] } else { vec![inner, folder] };
+            for folder in folders {
+                let paths: Vec<PathBuf> = file.parts.iter().map(|part| folder.join(part.name)).collect();
+                if paths.iter().all(|path| path.is_file()) {
+                    copies.push(Found { paths, packed: false, named });
+                }
+            }
+        }
+    }
+    copies
+}
+
+fn untar(path: &Path, file: &RemoteFile) -> Result<Vec<Unpacked>, DataError> {
+    let archive = File::open(path).map_err(|source| DataError::Read { path: path.to_path_buf(), source })?;
+    let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(BufReader::new(archive)));
+    let mut unpacked: Vec<Option<Vec<u8>>> = vec![None; file.parts.len()];
+    let broken = |unpacked: &[Option<Vec<u8>>], source| DataError::Archive {
+        path: path.to_path_buf(),
+        unpacked: unpacked.iter().flatten().count(),
+        source,
+    };
+    for entry in archive.entries().map_err(|source| broken(&[], source))? {
+        let mut entry = entry.map_err(|source| broken(&unpacked, source))?;
+        let name = entry.path().map_err(|source| broken(&unpacked, source))?.file_name().map(|name| name.to_owned());
+        let Some(which) = file.parts.iter().position(|part| name.as_deref() == Some(part.name.as_ref())) else {
+            continue;
+        };
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(|source| broken(&unpacked, source))?;
+        unpacked[which] = Some(bytes);
+    }
+    let parts = unpacked.into_iter().zip(file.parts).map(|(bytes, part)| match bytes {
+        Some(bytes) => Ok((path.join(part.name), bytes)),
+        None => Err(DataError::NotInArchive { path: path.to_path_buf(), member: part.name.to_owned() }),
+    });
+    parts.collect()
+}
+
+fn hash_file<D: Digest>(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = D::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::readers::gzip::tests::gzip;
+
+    fn leak<T: ?Sized>(value: Box<T>) -> &'static T {
+        Box::leak(value)
+    }
+
+    /// A file that publishes `packed`, made of `parts`.
+    pub(crate) fn remote(
+        name: &'static str,
+        urls: Vec<String>,
+        packed: &[u8],
+        parts: &[(&'static str, &[u8])],
+    ) -> RemoteFile {
+        let part = |&(name, bytes): &(&'static str, &[u8])| Part {
+            name,
+            sha256: leak(hex(&Sha256::digest(bytes)).into_boxed_str()),
+        };
+        let urls: Vec<&'static str> = urls.into_iter().map(|url| leak(url.into_boxed_str())).collect();
+        RemoteFile {
+            name,
+            urls: leak(urls.into_boxed_slice()),
+            size: packed.len() as u64,
+            checksum: Checksum::Sha256(leak(hex(&Sha256::digest(packed)).into_boxed_str())),
+            folder: if name.ends_with(".tar.gz") { "inner" } else { "" },
+            parts: leak(parts.iter().map(part).collect::<Vec<_>>().into_boxed_slice()),
+        }
+    }
+
+    fn single() -> RemoteFile {
+        remote("a.gz", vec!["https://example.org/a.gz".into()], &gzip(b"theriac"), &[("a", b"theriac")])
+    }
+
+    #[test]
+    fn known_checksums_are_reproduced() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        assert_eq!(hash_file::<Md5>(file.path()).unwrap(), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(
+            hash_file::<Sha256>(file.path()).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_says_where_to_put_it() {
+        let root = tempfile::tempdir().unwrap();
+        let error = read("toy", &single(), &Places::only(root.path())).unwrap_err().to_string();
+        let folder = root.path().join("toy");
+        assert_eq!(
+            error,
+            format!(
+                "failed to find `a.gz` of data set `toy`: put it into `{}` (it comes from https://example.org/a.gz), or run \
+                 `theriac data fetch toy`",
+                folder.display()
+            )
+        );
+    }
+
+    #[test]
+    fn packed_repacked_and_unpacked_copies_are_all_read() {
+        let file = single();
+        let repacked = [gzip(b"the"), gzip(b"riac")].concat();
+        for (name, bytes, state) in [
+            ("a.gz", gzip(b"theriac"), FileState::Published),
+            ("a.gz", repacked, FileState::SameContent),
+            ("a", b"theriac".to_vec(), FileState::SameContent),
+        ] {
+            for folder in ["toy", ""] {
+                let root = tempfile::tempdir().unwrap();
+                let places = Places::only(root.path());
+                assert!(!is_present("toy", &file, &places));
+                std::fs::create_dir_all(root.path().join(folder)).unwrap();
+                std::fs::write(root.path().join(folder).join(name), &bytes).unwrap();
+                assert_eq!(read("toy", &file, &places).unwrap()[0].1, b"theriac");
+                assert!(is_present("toy", &file, &places));
+                let status = status("toy", &file, &places);
+                assert_eq!((status.size, &status.state), (bytes.len() as u64, &state));
+            }
+        }
+    }
+
+    #[test]
+    fn another_content_is_an_error_in_its_own_folder_and_passed_over_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::only(root.path());
+        std::fs::write(root.path().join("a.gz"), gzip(b"mithridate")).unwrap();
+        assert!(matches!(read("toy", &single(), &places), Err(DataError::Missing { .. })));
+        assert!(!is_present("toy", &single(), &places));
+        assert_eq!(status("toy", &single(), &places).state, FileState::Missing);
+        std::fs::create_dir(root.path().join("toy")).unwrap();
+        std::fs::write(root.path().join("toy/a.gz"), gzip(b"mithridate")).unwrap();
+        let error = read("toy", &single(), &places).unwrap_err();
+        assert!(matches!(&error, DataError::Content { .. }), "{error}");
+        assert!(matches!(status("toy", &single(), &places).state, FileState::Different(_)));
+    }
+
+    #[test]
+    fn an_archive_is_read_packed_and_unpacked() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in [("inner/two", "TWO"), ("inner/readme", "no part"), ("inner/one", "ONE")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append_data(&mut header, name, bytes.as_bytes()).unwrap();
+        }
+        let packed = gzip(&builder.into_inner().unwrap());
+        let parts: [(&'static str, &[u8]); 2] = [("one", b"ONE"), ("two", b"TWO")];
+        let file = remote("toy.tar.gz", vec![], &packed, &parts);
+        let contents = |parts: Vec<Unpacked>| parts.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::only(root.path());
+        std::fs::create_dir_all(root.path().join("toy/inner")).unwrap();
+        let archive = root.path().join("toy/toy.tar.gz");
+        std::fs::write(&archive, &packed).unwrap();
+        assert_eq!(contents(read("toy", &file, &places).unwrap()), [b"ONE", b"TWO"]);
+        let error = |file: &RemoteFile| read("toy", file, &places).unwrap_err();
+        let more = remote("toy.tar.gz", vec![], &packed, &[("three", b"")]);
+        assert!(matches!(error(&more), DataError::NotInArchive { .. }));
+        std::fs::write(&archive, &packed[..packed.len() / 2]).unwrap();
+        assert!(matches!(error(&file), DataError::Archive { .. }));
+
+        std::fs::remove_file(&archive).unwrap();
+        std::fs::write(root.path().join("toy/inner/one"), "ONE").unwrap();
+        assert!(matches!(error(&file), DataError::Missing { .. }));
+        std::fs::write(root.path().join("toy/inner/two"), "TWO").unwrap();
+        assert_eq!(contents(read("toy", &file, &places).unwrap()), [b"ONE", b"TWO"]);
+    }
+
+    #[test]
+    fn data_sets_without_files_have_nothing_to_verify() {
+        assert_eq!(verify("mnist-10k", &Places::default()).unwrap(), []);
+        assert!(matches!(verify("mnst", &Places::default()), Err(DataError::UnknownDataset { .. })));
+    }
+}

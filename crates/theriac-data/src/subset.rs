@@ -1,0 +1,119 @@
+//! Random subsets that are the same in every experiment.
+
+use theriac_core::{Dataset, Facts, Range, Seeds, config};
+
+use crate::error::DataError;
+use crate::registry::Loaded;
+
+config! {
+    /// What every data set can be told: how much of it to use.
+    ///
+    /// The samples are drawn without replacement and without regard to their class, so a subset has the classes of the
+    /// whole in expectation. They come from a stream of the data set's own name, the same for every seed of an
+    /// experiment, so that all cells of a grid see the same images and comparisons are paired. A smaller subset is
+    /// contained in a larger one.
+    pub struct Subset {
+        /// Number of training samples, drawn at random but the same for every seed; 0 takes all.
+        train: usize = 0, Range::Whole(0, u64::MAX), "samples";
+        /// Number of test samples, drawn at random but the same for every seed; 0 takes all.
+        test: usize = 0, Range::Whole(0, u64::MAX), "samples";
+    }
+}
+
+impl Subset {
+    /// The facts of the subset of a data set.
+    ///
+    /// # Errors
+    /// When more is asked for than there is.
+    pub fn facts(&self, dataset: &str, full: &Facts) -> Result<Facts, DataError> {
+        let train = count(dataset, "train", self.train, full.train)?;
+        let test = count(dataset, "test", self.test, full.test)?;
+        Ok(Facts { train, test, ..full.clone() })
+    }
+
+    /// Draws the subset. Samples keep their order and get the ids `0..n`.
+    ///
+    /// # Errors
+    /// When more is asked for than there is.
+    pub fn draw(&self, full: Loaded) -> Result<Loaded, DataError> {
+        Ok(Loaded { train: draw(full.train, "train", self.train)?, test: draw(full.test, "test", self.test)? })
+    }
+}
+
+fn count(dataset: &str, key: &'static str, asked: usize, available: usize) -> Result<usize, DataError> {
+    match asked {
+        0 => Ok(available),
+        asked if asked <= available => Ok(asked),
+        asked => Err(DataError::TooMany { dataset: dataset.to_owned(), key, asked, available }),
+    }
+}
+
+fn draw(full: Dataset, key: &'static str, asked: usize) -> Result<Dataset, DataError> {
+    let count = count(full.name(), key, asked, full.len())?;
+    if count == full.len() {
+        return Ok(full);
+    }
+    let mut stream = Seeds::new(0).child(&format!("data/{}", full.name())).stream(&format!("subset/{key}"));
+    let chosen = stream.choose(&(0..full.len()).collect::<Vec<_>>(), count);
+    // Built anew instead of selected: ids stay dense, and the pixels of the rest can be freed.
+    let pixels: Vec<u8> = chosen.iter().flat_map(|&index| full.image(index)).copied().collect();
+    let labels: Vec<_> = chosen.iter().map(|&index| full.label(index)).collect();
+    Ok(Dataset::new(full.name(), full.shape(), full.classes(), pixels, &labels)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use theriac_core::{SampleId, Shape};
+
+    // The pixel is the index, so that a drawn sample says which one it was.
+    fn toy(count: u8) -> Dataset {
+        let labels: Vec<u16> = (0..count).map(|index| u16::from(index % 2)).collect();
+        let classes = ["even", "odd"].map(String::from).to_vec();
+        let shape = Shape { channels: 1, height: 1, width: 1 };
+        Dataset::new("toy", shape, classes, (0..count).collect::<Vec<u8>>(), &labels).unwrap()
+    }
+
+    fn drawn(train: usize, test: usize) -> Result<Loaded, DataError> {
+        Subset { train, test }.draw(Loaded { train: toy(100), test: toy(50) })
+    }
+
+    #[test]
+    fn zero_takes_all() {
+        let loaded = drawn(0, 0).unwrap();
+        assert_eq!((loaded.train.digest(), loaded.test.digest()), (toy(100).digest(), toy(50).digest()));
+    }
+
+    #[test]
+    fn a_subset_has_dense_ids_and_its_own_labels() {
+        let train = drawn(30, 10).unwrap().train;
+        assert_eq!((train.len(), train.next_id()), (30, SampleId(30)));
+        for index in 0..train.len() {
+            assert_eq!(train.id(index), SampleId(index as u64));
+            assert_eq!(u16::from(train.image(index)[0] % 2), train.label(index));
+        }
+    }
+
+    #[test]
+    fn subsets_are_fixed_and_nested() {
+        let pixels = |train: usize| -> Vec<u8> {
+            let data = drawn(train, 0).unwrap().train;
+            (0..data.len()).map(|index| data.image(index)[0]).collect()
+        };
+        // Pinned: a change of these numbers changes every result on a subset.
+        assert_eq!(pixels(5), [18, 46, 52, 75, 94]);
+        let small = pixels(10);
+        assert!(small.iter().all(|pixel| pixels(40).contains(pixel)), "{small:?}");
+    }
+
+    #[test]
+    fn asking_for_too_much_names_key_asked_and_available() {
+        assert_eq!(
+            drawn(0, 51).unwrap_err().to_string(),
+            "failed to accept `test`: 51 samples asked for, but data set `toy` has 50; ask for at most 50, or 0 for all"
+        );
+        let facts = Facts { shape: toy(1).shape(), classes: 2, train: 100, test: 50 };
+        assert_eq!(Subset { train: 7, test: 0 }.facts("toy", &facts).unwrap(), Facts { train: 7, ..facts.clone() });
+        assert!(Subset { train: 101, test: 0 }.facts("toy", &facts).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! What the vetting defenses share: checks of what they are given, and the way from scores to a change set.
+
+use theriac_core::{ChangeSet, Role, Stage};
+
+use crate::{DefenseError, Verdict, VetContext};
+
+/// Refuses features that do not belong to the data, or that a diverged model left behind.
+pub(crate) fn check_features(context: &VetContext) -> Result<(), DefenseError> {
+    let (rows, samples) = (context.features.rows(), context.data.len());
+    if rows != samples {
+        return Err(DefenseError::Infeasible(format!("there are {samples} samples, but features of {rows}")));
+    }
+    match context.features.iter().position(|row| row.iter().any(|value| !value.is_finite())) {
+        Some(index) => Err(DefenseError::Infeasible(format!(
+            "the features of sample {} are not finite; the model may have diverged",
+            context.data.id(index).0
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// How many samples a control removes: what the filter it stands beside removed, or a fraction of the data.
+pub(crate) fn budget(context: &VetContext, fraction: f64, matches: &str) -> Result<usize, DefenseError> {
+    let samples = context.data.len();
+    match context.matched {
+        Some(matched) => Ok(matched.min(samples)),
+        None if matches.is_empty() => Ok((fraction * samples as f64).round() as usize),
+        None => Err(DefenseError::Infeasible(format!(
+            "the removal budget of `{matches}` is to be copied, but `{matches}` has not vetted these data"
+        ))),
+    }
+}
+
+/// The `count` highest-scored of `members`; the earlier one on ties.
+pub(crate) fn most_suspicious(members: &[usize], scores: &[f64], count: usize) -> Vec<usize> {
+    let mut order = members.to_vec();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order.truncate(count);
+    order
+}
+
+/// The verdict that removes the samples at `removed`, in ascending order.
+pub(crate) fn removal(author: &str, context: &VetContext, scores: Vec<f64>, mut removed: Vec<usize>) -> Verdict {
+    let mut changes = ChangeSet::new(author, Role::Defender, Stage::Store);
+    removed.sort_unstable();
+    removed.into_iter().for_each(|index| changes.remove(context.data, index));
+    Verdict { scores, changes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Case;
+    use theriac_core::Matrix;
+
+    #[test]
+    fn foreign_and_diverged_features_are_refused() {
+        let mut case = Case::backdoor(1, 4, 1);
+        assert!(check_features(&case.context()).is_ok());
+        let mut values = case.features.values().to_vec();
+        values[20] = f32::NAN;
+        case.features = Matrix::new(16, values);
+        let text = check_features(&case.context()).unwrap_err().to_string();
+        assert!(text.contains("features of sample 1 are not finite"), "{text}");
+        case.features = case.features.select(&[0, 2]);
+        let text = check_features(&case.context()).unwrap_err().to_string();
+        assert_eq!(text, "failed to defend: there are 13 samples, but features of 2");
+    }
+
+    #[test]
+    fn a_budget_is_copied_or_a_fraction_but_never_guessed() {
+        let case = Case::backdoor(1, 30, 10);
+        let mut context = case.context();
+        assert_eq!(budget(&context, 0.1, "").unwrap(), 10);
+        let text = budget(&context, 0.1, "deep-knn").unwrap_err().to_string();
+        assert!(text.contains("`deep-knn` has not vetted"), "{text}");
+        context.matched = Some(7);
+        assert_eq!(budget(&context, 0.1, "deep-knn").unwrap(), 7);
+        context.matched = Some(1000);
+        assert_eq!(budget(&context, 0.1, "deep-knn").unwrap(), 100);
+    }
+
+    #[test]
+    fn ties_go_to_the_earlier_sample() {
+        assert_eq!(most_suspicious(&[3, 1, 0, 2], &[0.5, 0.9, 0.5, 0.5], 3), [1, 0, 2]);
+    }
+}

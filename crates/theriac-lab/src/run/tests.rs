@@ -1,0 +1,311 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::toy::{SMALL, Toy, config};
+
+/// A folder to run in.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn options(&self, jobs: usize, threads: usize) -> Options {
+        let (out, store) = (self.0.path().join("results"), self.0.path().join("store"));
+        Options { out, store, config_path: "small.toml".to_owned(), jobs: Some(jobs), threads: Some(threads) }
+    }
+
+    fn run_with(&self, text: &str, toy: &Toy, observer: &dyn Observer, cancel: &AtomicBool, jobs: usize) -> Outcome {
+        let config = config(text);
+        let plan = Plan::new(&config, toy);
+        run(&config, &plan, toy, &self.options(jobs, 1), observer, cancel).unwrap()
+    }
+
+    fn run(&self, text: &str, toy: &Toy) -> Outcome {
+        self.run_with(text, toy, &(), &AtomicBool::new(false), 2)
+    }
+
+    fn results(&self) -> PathBuf {
+        self.0.path().join("results/small")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.results().join(name)).unwrap()
+    }
+
+    fn cells(&self) -> Vec<Value> {
+        self.read(CELLS).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// What a good run leaves, whatever the way there.
+fn reference() -> String {
+    let place = Place::new();
+    place.run(SMALL, &Toy::default());
+    place.read(CELLS)
+}
+
+fn report(outcome: Outcome) -> Report {
+    match outcome {
+        Outcome::Finished(report) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Raises a flag after some steps.
+struct CancelAfter<'a>(AtomicUsize, &'a AtomicBool);
+
+impl Observer for CancelAfter<'_> {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::StepFinished { .. }) && self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn jobs_and_threads_do_not_change_the_results() {
+    let expected = reference();
+    for (jobs, threads) in [(1, 1), (4, 1), (1, 4), (3, 2)] {
+        let (place, toy) = (Place::new(), Toy::default());
+        let config = config(SMALL);
+        let plan = Plan::new(&config, &toy);
+        run(&config, &plan, &toy, &place.options(jobs, threads), &(), &AtomicBool::new(false)).unwrap();
+        assert_eq!(place.read(CELLS), expected);
+        assert_eq!(toy.ran.lock().unwrap().len(), plan.steps.len());
+    }
+}
+
+#[test]
+fn an_interrupted_run_continues_and_ends_with_the_same_results() {
+    let expected = reference();
+    for after in [1, 3, 9] {
+        let (place, cancel) = (Place::new(), AtomicBool::new(false));
+        let outcome = place.run_with(SMALL, &Toy::default(), &CancelAfter(after.into(), &cancel), &cancel, 1);
+        let Outcome::Interrupted { done, steps } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(done, after);
+        let text = format!("interrupted: {after} of {steps} steps done; run again to continue");
+        assert_eq!(outcome.to_string(), text);
+        assert!(!place.results().join(CELLS).exists());
+        // What a kill leaves on top: a cut journal and half an entry.
+        let journal = place.read(JOURNAL);
+        fs::write(place.results().join(JOURNAL), &journal[..journal.len() - 5]).unwrap();
+        fs::create_dir_all(place.0.path().join("store/part/0123456789abcdef-1-1")).unwrap();
+        let toy = Toy::default();
+        let report = report(place.run(SMALL, &toy));
+        assert_eq!((report.totals.reused, toy.ran.lock().unwrap().len()), (after, steps - after));
+        assert_eq!(place.read(CELLS), expected);
+    }
+}
+
+#[test]
+fn a_second_run_does_nothing_and_leaves_every_file_as_it_was() {
+    let place = Place::new();
+    assert_eq!(report(place.run(SMALL, &Toy::default())).failed_cells, 0);
+    let files = || {
+        let paths = fs::read_dir(place.results()).unwrap().map(|entry| entry.unwrap().path());
+        let read =
+            |path: PathBuf| (path.clone(), fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+        paths.map(read).collect::<BTreeSet<_>>()
+    };
+    let before = files();
+    let toy = Toy::default();
+    let outcome = place.run(SMALL, &toy);
+    assert!(matches!(outcome, Outcome::NothingToDo { .. }), "{outcome:?}");
+    assert!(outcome.to_string().starts_with("nothing to do: all "));
+    assert_eq!(files(), before);
+    assert!(toy.ran.lock().unwrap().is_empty());
+    // Lost or altered results are made again, from the store alone.
+    let cells = place.read(CELLS);
+    fs::write(place.results().join(CELLS), "x").unwrap();
+    assert_eq!(report(place.run(SMALL, &toy)).totals.reused, Plan::new(&config(SMALL), &toy).steps.len());
+    assert_eq!(place.read(CELLS), cells);
+    assert!(toy.ran.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_failing_step_fails_its_cells_and_no_others() {
+    let expected: Vec<Value> = reference().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (jobs, panics) in [(1, false), (4, false), (4, true)] {
+        let (place, word) = (Place::new(), Some("\"kind\":\"repair\""));
+        let toy = if panics { Toy { panic: word, ..Toy::default() } } else { Toy { fail: word, ..Toy::default() } };
+        let outcome = place.run_with(SMALL, &toy, &(), &AtomicBool::new(false), jobs);
+        assert!(outcome.to_string().ends_with("6 cells failed, run again to retry them"), "{outcome}");
+        let report = report(outcome);
+        // Three attacks with `none`, two seeds.
+        assert_eq!((report.failed_steps.len(), report.failed_cells), (6, 6));
+        let reason = if panics { "it panicked: toy panic" } else { "toy failure" };
+        for (found, expected) in place.cells().iter().zip(&expected) {
+            if found["defense"]["name"] == "prune" {
+                let text = found["outcome"]["reason"].as_str().unwrap();
+                assert!(text.starts_with("failed to repair cnn on digits"), "{text}");
+                assert!(text.ends_with(reason), "{text}");
+            } else {
+                assert_eq!(found, expected);
+            }
+        }
+        // A run that is mended computes only what failed.
+        let toy = Toy::default();
+        place.run(SMALL, &toy);
+        assert_eq!(place.cells(), expected);
+        assert_eq!((toy.count(StepKind::Repair), toy.count(StepKind::Train)), (6, 0));
+    }
+}
+
+#[test]
+fn a_damaged_entry_is_healed() {
+    let (place, toy) = (Place::new(), Toy::default());
+    place.run(SMALL, &toy);
+    let (cells, plan) = (place.read(CELLS), Plan::new(&config(SMALL), &toy));
+    let store = Store::open(place.0.path().join("store")).unwrap();
+    for kind in StepKind::ALL {
+        let planned = plan.steps.iter().find(|planned| planned.step.kind == kind).unwrap();
+        let file = fs::read_dir(store.folder(&planned.address)).unwrap().map(|entry| entry.unwrap().path());
+        let file = file.into_iter().find(|path| !path.ends_with("checksums.json")).unwrap();
+        fs::write(file, "damage").unwrap();
+    }
+    fs::remove_file(place.results().join(CELLS)).unwrap();
+    let toy = Toy::default();
+    place.run(SMALL, &toy);
+    assert_eq!(place.read(CELLS), cells);
+    // The damaged repair is read by no cell and by nothing that is due, so nobody looks at it.
+    assert_eq!(toy.ran.lock().unwrap().len(), 4);
+    assert!(place.read(JOURNAL).contains("\"event\":\"damaged\""));
+    assert_eq!(fs::read_dir(store.root().join("damaged")).unwrap().count(), 4);
+}
+
+#[test]
+fn a_changed_defense_trains_no_victim_again() {
+    let place = Place::new();
+    place.run(SMALL, &Toy::default());
+    let toy = Toy::default();
+    place.run(&SMALL.replace("\"prune\"", "\"prune\"\nstrength = 2"), &toy);
+    assert_eq!((toy.count(StepKind::Train), toy.count(StepKind::Repair)), (0, 6));
+    // A changed question changes the manifest and runs nothing.
+    let toy = Toy::default();
+    let text = SMALL.replace("seeds = 2", "question = \"Why?\"\nseeds = 2");
+    assert!(matches!(place.run(&text, &toy), Outcome::Finished(_)));
+    assert!(place.read(MANIFEST).contains("Why?") && toy.count(StepKind::Train) == 0);
+}
+
+#[test]
+fn two_runs_on_one_folder_are_told_apart_and_share_a_store() {
+    let (place, toy) = (Place::new(), Toy::default());
+    let config = config(SMALL);
+    let plan = Plan::new(&config, &toy);
+    fs::create_dir_all(place.results()).unwrap();
+    let held = lock(&place.results()).unwrap();
+    let begin = || run(&config, &plan, &toy, &place.options(1, 1), &(), &AtomicBool::new(false));
+    let message = begin().unwrap_err().to_string();
+    assert!(message.starts_with("failed to begin: another run is writing to `"), "{message}");
+    drop(held);
+    // Two runs at once with results of their own compute each step at least once between them and agree.
+    std::thread::scope(|scope| {
+        for out in ["a", "b"] {
+            let options = Options { out: place.0.path().join(out), ..place.options(2, 1) };
+            let (config, plan, toy) = (&config, &plan, &toy);
+            scope.spawn(move || run(config, plan, toy, &options, &(), &AtomicBool::new(false)).unwrap());
+        }
+    });
+    let cells = |out: &str| fs::read(place.0.path().join(out).join("small").join(CELLS)).unwrap();
+    assert_eq!(cells("a"), cells("b"));
+    assert_eq!(String::from_utf8(cells("a")).unwrap(), reference());
+}
+
+#[test]
+fn paths_that_cannot_be_written_are_named() {
+    let (place, toy) = (Place::new(), Toy::default());
+    let config = config(SMALL);
+    let plan = Plan::new(&config, &toy);
+    let begin =
+        |options: Options| run(&config, &plan, &toy, &options, &(), &AtomicBool::new(false)).unwrap_err().to_string();
+    let file = place.0.path().join("file");
+    fs::write(&file, "").unwrap();
+    let out = begin(Options { out: file.clone(), ..place.options(1, 1) });
+    assert!(out.starts_with("failed to create the folder `") && out.contains("file/small`: "), "{out}");
+    let store = begin(Options { store: file, ..place.options(1, 1) });
+    assert!(store.starts_with("failed to create the folder `") && store.contains("file/part`: "), "{store}");
+}
+
+#[test]
+fn a_disk_that_fails_in_the_middle_ends_the_run_with_the_path() {
+    let (place, toy) = (Place::new(), Toy::default());
+    let config = config(SMALL);
+    let plan = Plan::new(&config, &toy);
+    // Files where the store wants folders.
+    fs::create_dir_all(place.0.path().join("store")).unwrap();
+    for planned in &plan.steps {
+        fs::write(place.0.path().join("store").join(planned.address.short(2)), "").unwrap();
+    }
+    let error = run(&config, &plan, &toy, &place.options(2, 1), &(), &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(&error, RunError::File(FileError { .. })), "{error}");
+    assert!(error.to_string().contains("/store/"), "{error}");
+}
+
+#[test]
+fn cells_carry_their_references_and_the_gallery_stands_once_per_attack() {
+    let place = Place::new();
+    place.run(SMALL, &Toy::default());
+    let cells = place.cells();
+    let defended =
+        cells.iter().find(|cell| cell["defense"]["name"] == "spectral" && cell["attack"]["name"] == "badnets");
+    let metrics = &defended.unwrap()["metrics"];
+    let names: Vec<&str> = metrics.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "asr",
+        "clean_accuracy",
+        "clean_model_accuracy",
+        "clean_model_success",
+        "der",
+        "poisoned",
+        "tpr",
+        "undefended_accuracy",
+        "undefended_success",
+    ];
+    assert_eq!(names, expected);
+    let number = |name: &str| metrics[name].as_f64().unwrap();
+    let lost = |before: &str, after: &str| (number(before) - number(after)).max(0.0);
+    let der = (lost("undefended_success", "asr") - lost("undefended_accuracy", "clean_accuracy") + 1.0) / 2.0;
+    assert_eq!(number("der"), der);
+    assert!(cells[0]["metrics"].get("der").is_none());
+    assert_eq!(place.read(GALLERY).lines().count(), 2);
+    let manifest: Value = serde_json::from_str(&place.read(MANIFEST)).unwrap();
+    assert_eq!(manifest["steps"].as_array().unwrap().len(), Plan::new(&config(SMALL), &Toy::default()).steps.len());
+    assert_eq!(manifest["config"].as_str().unwrap(), place.read(RESOLVED));
+}
+
+#[test]
+fn narrow_plans_share_out_the_threads() {
+    let toy = Toy::default();
+    let plan = Plan::new(&config(SMALL), &toy);
+    let due = vec![true; plan.steps.len()];
+    let free = Options { jobs: None, threads: None, ..Place::new().options(1, 1) };
+    // Clean models and victims are six; later come fourteen on vetted data: six by the filter, eight by its controls.
+    assert_eq!(share_out(&plan, &due, 4, &free), (4, 1));
+    assert_eq!(share_out(&plan, &due, 64, &free), (14, 4));
+    let one = SMALL.replace("seeds = 2", "seeds = 1").replace("[0.05, 0.1]", "0.1");
+    let plan = Plan::new(&config(&one[..one.find("[[experiment.defense]]").unwrap()]), &toy);
+    assert_eq!(share_out(&plan, &vec![true; plan.steps.len()], 8, &free), (2, 4));
+    assert_eq!(share_out(&plan, &due, 8, &Options { jobs: Some(3), ..free.clone() }), (3, 2));
+    assert_eq!(share_out(&plan, &due, 8, &Options { threads: Some(4), ..free }), (2, 4));
+}
+
+#[test]
+fn a_panicking_observer_does_not_stop_a_run() {
+    struct Panics;
+    impl Observer for Panics {
+        fn observe(&self, event: &Event) {
+            assert!(!matches!(event, Event::StepFinished { .. }), "observer");
+        }
+    }
+    let place = Place::new();
+    let outcome = place.run_with(SMALL, &Toy::default(), &Panics, &AtomicBool::new(false), 2);
+    assert_eq!(report(outcome).failed_cells, 0);
+    assert_eq!(place.read(CELLS), reference());
+}

@@ -1,0 +1,210 @@
+//! A bench for tests: methods in name only, steps that take microseconds and leave small files that depend on all their inputs.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use serde_json::json;
+use theriac_core::record::MethodRecord;
+use theriac_core::{
+    Capability, Digest, Facts, Family, Goal, Hook, Kind, Knowledge, MethodInfo, Param, ParamError, Range, Shape, Stage,
+    ThreatModel, Value,
+};
+
+use crate::bench::{Bench, DatasetCard, Files, Job, Step, StepKind};
+use crate::config::{Config, Faults};
+use crate::plan::Plan;
+
+const THREAT: ThreatModel = ThreatModel {
+    knowledge: Knowledge::Data,
+    capabilities: &[Capability::Labels],
+    goal: Goal::Backdoor,
+    stage: Stage::Collect,
+};
+
+const fn param(name: &'static str, range: Range, default: fn() -> Value) -> Param {
+    Param { name, doc: &[" A parameter."], range, unit: "", optional: false, default }
+}
+
+const SIZE: &[Param] = &[param("train", Range::Whole(1, 60_000), || json!(4000))];
+const WIDTH: &[Param] = &[param("width", Range::Whole(1, 64), || json!(8))];
+const TRAIN: &[Param] = &[
+    param("epochs", Range::Whole(1, 1000), || json!(4)),
+    param("milestones", Range::Numbers(0.0, 1.0), || json!([0.5])),
+];
+const ATTACK: &[Param] =
+    &[param("rate", Range::Number(0.0, 1.0), || json!(0.1)), param("target", Range::Class, || json!(0))];
+const STRENGTH: &[Param] = &[param("strength", Range::Number(0.0, 10.0), || json!(1.0))];
+const CONTROL: &[Param] =
+    &[param("fraction", Range::Number(0.0, 1.0), || json!(0.1)), param("matches", Range::Text, || json!(""))];
+
+const fn attack(name: &'static str) -> MethodInfo {
+    MethodInfo::attack(name, Family::Backdoor, THREAT, "An attack.", &[], ATTACK)
+}
+
+const fn defense(name: &'static str, hooks: &'static [Hook]) -> MethodInfo {
+    MethodInfo::defense(name, hooks, "A defense.", &[], STRENGTH)
+}
+
+static DATASETS: &[MethodInfo] = &[
+    MethodInfo::plain("digits", Kind::Dataset, "Digits.", SIZE),
+    MethodInfo::plain("lost", Kind::Dataset, "Not there.", SIZE),
+];
+static MODELS: &[MethodInfo] = &[
+    MethodInfo::plain("cnn", Kind::Model, "A network.", WIDTH),
+    MethodInfo::plain("mlp", Kind::Model, "A network.", WIDTH),
+];
+static ATTACKS: &[MethodInfo] = &[
+    MethodInfo::attack("none", Family::Clean, THREAT, "None.", &[], &[]),
+    attack("badnets"),
+    attack("blended"),
+    attack("label-flip"),
+    attack("sig"),
+    attack("trojan"),
+    attack("witches-brew").with_surrogate(),
+];
+static DEFENSES: &[MethodInfo] = &[
+    defense("none", &[]),
+    defense("spectral", &[Hook::Vet]),
+    defense("clustering", &[Hook::Vet]),
+    defense("robust", &[Hook::Train]),
+    defense("prune", &[Hook::Repair]),
+    defense("strip", &[Hook::Guard]),
+    defense("all-in-one", &[Hook::Vet, Hook::Train, Hook::Repair, Hook::Guard]),
+    MethodInfo::defense("clean-model", &[Hook::Control], "The clean model.", &[], &[]),
+    MethodInfo::defense("random-filter", &[Hook::Vet], "Random.", &[], CONTROL),
+    MethodInfo::defense("perfect-filter", &[Hook::Vet], "Perfect.", &[], CONTROL),
+];
+
+/// A small study.
+pub(crate) const SMALL: &str = r#"
+name = "small"
+seeds = 2
+[data]
+name = "digits"
+[model]
+name = "cnn"
+[[experiment]]
+name = "one"
+[[experiment.attack]]
+name = "badnets"
+rate = [0.05, 0.1]
+[[experiment.defense]]
+name = "spectral"
+[[experiment.defense]]
+name = "prune"
+"#;
+
+/// The bench.
+#[derive(Default)]
+pub(crate) struct Toy {
+    /// Steps whose JSON contains this fail.
+    pub fail: Option<&'static str>,
+    /// Steps whose JSON contains this panic.
+    pub panic: Option<&'static str>,
+    /// What was run.
+    pub ran: Mutex<Vec<Step>>,
+}
+
+impl Toy {
+    /// How many steps of `kind` were run.
+    pub fn count(&self, kind: StepKind) -> usize {
+        self.ran.lock().unwrap().iter().filter(|step| step.kind == kind).count()
+    }
+}
+
+impl Bench for Toy {
+    fn methods(&self, kind: Kind) -> Vec<&'static MethodInfo> {
+        let methods = match kind {
+            Kind::Dataset => DATASETS,
+            Kind::Model => MODELS,
+            Kind::Attack => ATTACKS,
+            Kind::Defense => DEFENSES,
+        };
+        methods.iter().collect()
+    }
+
+    fn train_params(&self) -> &'static [Param] {
+        TRAIN
+    }
+
+    fn device(&self) -> String {
+        "toy".to_owned()
+    }
+
+    fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String> {
+        if dataset.name == "lost" {
+            return Err("failed to find the data set `lost`; fetch it first".to_owned());
+        }
+        let shape = Shape { channels: 1, height: 1, width: 1 };
+        let facts = Facts { shape, classes: 10, train: 4000, test: 100 };
+        let classes = (0..10).map(|class| class.to_string()).collect();
+        Ok(DatasetCard { facts, digest: Digest::of_json(dataset), classes })
+    }
+
+    fn check(&self, _kind: Kind, method: &MethodRecord, facts: &Facts) -> Vec<ParamError> {
+        let target = method.params.get("target").and_then(Value::as_u64);
+        let outside = target.filter(|target| *target >= facts.classes as u64);
+        let message = |target| format!("class {target} of {} classes; they are counted from 0", facts.classes);
+        outside.map(|target| ParamError::new("target", message(target))).into_iter().collect()
+    }
+
+    fn estimate(&self, step: &Step, _facts: &Facts) -> f64 {
+        if step.kind == StepKind::Train { 4.0 } else { 0.5 }
+    }
+
+    fn run(&self, job: &Job) -> Result<Files, String> {
+        let step = job.step;
+        self.ran.lock().unwrap().push(step.clone());
+        let text = serde_json::to_string(step).unwrap();
+        (job.progress)(0.5);
+        assert!(!self.panic.is_some_and(|word| text.contains(word)), "toy panic");
+        if self.fail.is_some_and(|word| text.contains(word)) {
+            return Err("toy failure".to_owned());
+        }
+        let mut seen = text.into_bytes();
+        for (input, folder) in job.inputs.values() {
+            let name = if input.kind == StepKind::Poison { "poison.json" } else { "main.bin" };
+            let name = if input.kind == StepKind::Vet { "vet.json" } else { name };
+            seen.extend(std::fs::read(folder.join(name)).map_err(|error| error.to_string())?);
+        }
+        let digest = Digest::of(&seen);
+        let number = f64::from(digest.as_bytes()[0]) / 255.0;
+        let file = |name: &str, value: Value| vec![(name.to_owned(), value.to_string().into_bytes())];
+        let attacked = step.attack.as_ref().is_some_and(|attack| attack.name != "none");
+        Ok(match step.kind {
+            StepKind::Poison => {
+                let tile = json!({"shape": [1, 1, 1], "caption": "7 -> 0", "clean": [0], "poisoned": [9]});
+                let record = json!({"by_class": [1, 2], "rate": 0.05, "changes": "", "data": "", "gallery": [tile]});
+                file("poison.json", record)
+            }
+            StepKind::Train | StepKind::Repair => {
+                let epoch =
+                    json!({"epoch": 1, "train_loss": number, "train_accuracy": number, "test_accuracy": number});
+                let curve = file("curve.json", json!([epoch]));
+                [vec![("main.bin".to_owned(), digest.as_bytes().to_vec())], curve].concat()
+            }
+            StepKind::Vet => file("vet.json", json!({"metrics": {"tpr": number}, "roc": [], "scores": [number]})),
+            StepKind::Evaluate => {
+                let mut metrics: BTreeMap<&str, f64> = [("clean_accuracy", number)].into();
+                metrics.extend(attacked.then_some(("asr", 1.0 - number)));
+                let success = attacked.then_some("asr");
+                file("evaluation.json", json!({"metrics": metrics, "success": success, "confusion": [[1]], "roc": []}))
+            }
+        })
+    }
+}
+
+/// The config in `text`.
+pub(crate) fn config(text: &str) -> Config {
+    parse(text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The config in `text`, or what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Config, Faults> {
+    Config::parse(text, "toy.toml", &Toy::default())
+}
+
+/// The plan of the config in `text`.
+pub(crate) fn plan(text: &str) -> Plan {
+    Plan::new(&config(text), &Toy::default())
+}

@@ -1,0 +1,58 @@
+//! Filters against the random filter with the same removal budget.
+
+use super::{Figure, name};
+use crate::compare::{Comparison, Verdict, comparisons};
+use crate::group::Setting;
+use crate::plot::{Axis, Dash, Marker, Paint, PlotError, Style, Whisker, WhiskerPanel, Whiskers};
+use crate::spread::Spread;
+
+/// One figure, when a filter has its random filter.
+pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
+    let comparisons = comparisons(setting);
+    if comparisons.is_empty() {
+        return Ok(None);
+    }
+    let rows = comparisons.iter().map(|comparison| {
+        format!("{} on {}", setting.defense_label(comparison.defense), setting.attack_label(comparison.attack))
+    });
+    let panels = [
+        panel("Poison found", &comparisons, |comparison| comparison.found),
+        panel("Success prevented", &comparisons, |comparison| comparison.success.map(|(_, spread)| spread)),
+        panel("Clean accuracy", &comparisons, |comparison| comparison.accuracy),
+    ];
+    let whiskers = Whiskers { rows: rows.collect(), panels: panels.into_iter().flatten().collect() };
+    let caption = "Poison found (TPR), attack success prevented and clean accuracy after retraining: each filter minus the random \
+                   filter that removes as many samples, in percentage points, paired by seed, \
+                   with 95 % Student intervals (none for a single seed). Right of the dashed line the filter is better. \
+                   Blue discs: the whole interval lies right of it. Red diamonds: the filter does NOT beat the random \
+                   filter. Grey squares: one seed, no verdict."
+        .to_owned();
+    let title = "Filters against the random filter".to_owned();
+    Figure::draw(&whiskers.sheet(), name(setting, "filters", "random"), title, caption).map(Some)
+}
+
+fn panel(
+    title: &str,
+    comparisons: &[Comparison],
+    value: impl Fn(&Comparison) -> Option<Spread>,
+) -> Option<WhiskerPanel> {
+    let spreads: Vec<Option<Spread>> = comparisons.iter().map(value).collect();
+    if spreads.iter().all(Option::is_none) {
+        return None;
+    }
+    // One wild interval of a few seeds must not press all others flat.
+    let ends =
+        spreads.iter().flatten().flat_map(|spread| [spread.low(), spread.high()]).map(|end| end.clamp(-1.0, 1.0));
+    let axis = Axis::points("difference (points)", ends);
+    let whiskers = spreads.iter().map(|spread| {
+        let spread = spread.as_ref()?;
+        let (paint, marker) = match Verdict::of(spread) {
+            Verdict::Beats => (Paint::Blue, Marker::Disc),
+            Verdict::DoesNotBeat => (Paint::Vermillion, Marker::Diamond),
+            Verdict::Unknown => (Paint::Muted, Marker::Square),
+        };
+        let style = Style { paint, dash: Dash::Solid, marker, width: 2.0 };
+        Some(Whisker { mean: spread.mean, interval: spread.interval, style })
+    });
+    Some(WhiskerPanel { title: title.to_owned(), axis, whiskers: whiskers.collect() })
+}

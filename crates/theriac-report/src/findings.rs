@@ -1,0 +1,163 @@
+//! The findings in plain sentences, each with its numbers, interval and n.
+
+use theriac_core::record::MethodRecord;
+
+use crate::compare::{Comparison, Verdict, comparisons};
+use crate::group::{Group, Setting, is_reference};
+use crate::spread::Spread;
+use crate::words::{Success, percent, percent_words, points_words, seeds_words, size_words};
+
+/// The findings about one attack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What the attack does to an undefended model.
+    pub attack: String,
+    /// What each defense does about it.
+    pub defenses: Vec<String>,
+}
+
+/// The findings of one setting, an attack each, at its strongest variant.
+pub fn findings(setting: &Setting) -> Vec<Finding> {
+    let compared = comparisons(setting);
+    let names = setting.attack_names();
+    let found = names.into_iter().filter_map(|name| {
+        let variant = setting.strongest(name)?;
+        let victim = setting.undefended(variant)?;
+        let attack = attack_sentence(setting, victim)?;
+        let defenses = setting.defenses().into_iter().filter(|defense| !is_reference(defense));
+        let sentences = defenses.filter_map(|defense| defense_sentence(setting, victim, defense, &compared));
+        Some(Finding { attack, defenses: sentences.collect() })
+    });
+    found.collect()
+}
+
+/// `badnets, rate 0.05 (on ...)`.
+fn subject(setting: &Setting, attack: &MethodRecord) -> String {
+    let label = setting.attack_label(attack);
+    match label.split_once(", ") {
+        Some((name, params)) => format!("{name} at {params}"),
+        None => label,
+    }
+}
+
+fn attack_sentence(setting: &Setting, victim: &Group) -> Option<String> {
+    let n = victim.ok().count();
+    let cost = victim.difference("clean_model_accuracy", victim, "clean_accuracy");
+    let subject = subject(setting, victim.attack());
+    let mut text = match (victim.success(), victim.success_spread()) {
+        (Some(success), Some(spread)) => {
+            let verb = if success == Success::Recall { "leaves" } else { "reaches" };
+            let mut text = format!(
+                "{subject} {verb} {} of {} ({})",
+                success.with_article(),
+                percent_words(&spread),
+                seeds_words(n)
+            );
+            text.push_str(&cost.map(|cost| format!(" and {}", cost_words(&cost))).unwrap_or_default());
+            if let Some(clean) = victim.spread("clean_model_success") {
+                text.push_str(&format!("; the clean model shows {} on the same inputs", percent_words(&clean)));
+            }
+            text
+        }
+        _ => {
+            let accuracy = victim.spread("clean_accuracy")?;
+            let cost = cost.map(|cost| format!(": it {}", cost_words(&cost))).unwrap_or_default();
+            format!("{subject} leaves a clean accuracy of {} ({}){cost}", percent_words(&accuracy), seeds_words(n))
+        }
+    };
+    text.push('.');
+    text.push_str(&weakest_sentence(setting, victim).unwrap_or_default());
+    Some(text)
+}
+
+fn cost_words(cost: &Spread) -> String {
+    let clear = cost.interval.is_none_or(|(low, high)| low > 0.0 || high < 0.0);
+    match (clear, cost.mean >= 0.0) {
+        (true, true) => format!("costs {} of clean accuracy", size_words(cost)),
+        (true, false) => format!("changes clean accuracy by {}", points_words(&negated(cost))),
+        (false, _) => {
+            format!("does not measurably change clean accuracy ({})", points_words(&negated(cost)))
+        }
+    }
+}
+
+fn negated(spread: &Spread) -> Spread {
+    let interval = spread.interval.map(|(low, high)| (-high, -low));
+    Spread { mean: -spread.mean, interval, min: -spread.max, max: -spread.min, ..*spread }
+}
+
+/// The weakest variant that already succeeds, where an attack was swept.
+fn weakest_sentence(setting: &Setting, victim: &Group) -> Option<String> {
+    const ENOUGH: f64 = 0.9;
+    let success = victim.success().filter(|success| *success != Success::Recall)?;
+    let variants = setting.variants(&victim.attack().name);
+    if variants.len() < 2 {
+        return None;
+    }
+    let reached = variants.into_iter().find_map(|variant| {
+        let spread = setting.undefended(variant)?.spread(success.metric())?;
+        (spread.mean >= ENOUGH).then_some((variant, spread))
+    });
+    let enough = format!("{:.0} %", ENOUGH * 100.0);
+    match reached {
+        // Told already.
+        Some((variant, _)) if variant == victim.attack() => None,
+        Some((variant, spread)) => {
+            let place = setting.variant_label(variant);
+            Some(format!(" A mean of at least {enough} is first reached at {place}: {}.", percent_words(&spread)))
+        }
+        None => Some(format!(" No variant reaches a mean of {enough}.")),
+    }
+}
+
+fn defense_sentence(
+    setting: &Setting,
+    victim: &Group,
+    defense: &MethodRecord,
+    compared: &[Comparison],
+) -> Option<String> {
+    let group = setting.find(victim.attack(), defense)?;
+    let n = group.ok().count();
+    if n == 0 {
+        return Some(format!("{} failed at all seeds.", setting.defense_label(defense)));
+    }
+    let mut parts = Vec::new();
+    if let (Some(success), Some(spread), Some(before)) =
+        (group.success(), group.success_spread(), victim.success_spread())
+    {
+        let (before, after) = (percent(before.mean), percent_words(&spread));
+        parts.push(format!("brings the {} from {before} % to {after}", success.name()));
+    }
+    if let Some(change) = group.difference("clean_accuracy", victim, "clean_accuracy") {
+        parts.push(format!("changes clean accuracy by {}", points_words(&change)));
+    }
+    if let Some(found) = group.spread("tpr") {
+        let alarms = group.spread("fpr").map(|fpr| format!(" at {} false alarms", percent_words(&fpr)));
+        // Only a filter of training data has a removal budget; a guard looks at inputs.
+        let what = if group.spread("flagged").is_some() { "poison" } else { "triggered inputs" };
+        parts.push(format!("finds {} of the {what}{}", percent_words(&found), alarms.unwrap_or_default()));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let mut text = format!("{} {} ({}).", setting.defense_label(defense), crate::words::list(&parts), seeds_words(n));
+    let own = compared.iter().find(|comparison| comparison.attack == victim.attack() && comparison.defense == defense);
+    if let Some(sentence) = own.and_then(against_random) {
+        text.push(' ');
+        text.push_str(&sentence);
+    }
+    Some(text)
+}
+
+/// Whether a filter beats the random filter with its budget.
+pub fn against_random(comparison: &Comparison) -> Option<String> {
+    let found = comparison.found?;
+    let budget =
+        comparison.budget.map(|budget| format!(", which removes as many samples ({} %)", percent(budget.mean)));
+    let words = match Verdict::of(&found) {
+        Verdict::Beats => "It beats the random filter",
+        Verdict::DoesNotBeat => "It does NOT beat the random filter",
+        Verdict::Unknown => "With one seed nobody can tell whether it beats the random filter",
+    };
+    Some(format!("{words}{}: the difference in TPR is {}.", budget.unwrap_or_default(), points_words(&found)))
+}

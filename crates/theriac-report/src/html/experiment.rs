@@ -1,0 +1,236 @@
+//! One experiment: its question, threat models, tables, figures and gallery.
+
+use theriac_core::record::CellRecord;
+
+use super::{Section, gallery, table, threat};
+use crate::compare::{Comparison, Verdict, comparisons};
+use crate::figures::{Figure, Methods};
+use crate::findings::against_random;
+use crate::group::{Group, Setting, matches};
+use crate::input::Results;
+use crate::plot::escape;
+use crate::spread::Spread;
+use crate::words::{METRICS, in_percent, percent, points, seeds_words};
+
+/// Columns of the table of results, beside clean accuracy and success.
+const MORE: [&str; 7] = ["robust_accuracy", "der", "tpr", "fpr", "auroc", "average_precision", "test_loss"];
+
+/// Writes the section.
+pub fn section(
+    out: &mut String,
+    section: &Section,
+    results: &Results,
+    settings: &[Setting],
+    figures: &[Vec<Figure>],
+    methods: Methods,
+) {
+    let anchor = &section.anchor;
+    let name = escape(&section.name);
+    out.push_str(&format!("<section aria-labelledby=\"{anchor}\">\n<h2 id=\"{anchor}\">{name}</h2>\n"));
+    if !section.question.is_empty() {
+        out.push_str(&format!("<p class=\"question\">{}</p>\n", escape(&section.question)));
+    }
+    let own: Vec<&Setting> = section.settings.iter().map(|index| &settings[*index]).collect();
+    if own.is_empty() {
+        out.push_str("<p>No cell of this experiment was run.</p>\n");
+    }
+    threat::attacks(out, &own, methods);
+    for (index, setting) in section.settings.iter().zip(&own) {
+        out.push_str(&format!("<h3>Results: {}</h3>\n", escape(&setting.label)));
+        table_of_results(out, setting);
+        poison_by_class(out, setting);
+        against_random_filter(out, setting);
+        for drawn in &figures[*index] {
+            figure(out, drawn);
+        }
+    }
+    gallery::of_experiment(out, section, &results.gallery, &own);
+    out.push_str("</section>\n");
+}
+
+fn figure(out: &mut String, figure: &Figure) {
+    let (name, title, caption) = (&figure.name, escape(&figure.title), escape(&figure.caption));
+    // The drawing's own size is what it should have on a wide page; on a narrow one it scrolls rather than shrinks away.
+    out.push_str(&format!(
+        "<figure id=\"figure-{name}\">\n<h4>{title}</h4>\n<div class=\"scroll plot\" role=\"region\" aria-label=\"{title}\" \
+         tabindex=\"0\">\n{}</div>\n<figcaption>{caption} <span class=\"file\">figures/{name}.svg</span></figcaption>\n\
+         </figure>\n",
+        figure.svg
+    ));
+}
+
+fn table_of_results(out: &mut String, setting: &Setting) {
+    let has = |metric: &str| setting.groups.iter().any(|group| group.spread(metric).is_some());
+    let more: Vec<_> = METRICS.iter().filter(|known| MORE.contains(&known.metric) && has(known.metric)).collect();
+    let success = setting.groups.iter().any(|group| group.success().is_some());
+    let mut head = vec!["Attack and defense", "n", "CA (%)"];
+    if success {
+        head.push("Success (%)");
+    }
+    let titles: Vec<String> = more
+        .iter()
+        .map(|known| {
+            let title = known.title.rsplit_once('(').map_or(known.title, |(_, short)| short.trim_end_matches(')'));
+            let title = if known.metric == "test_loss" { "Loss" } else { title };
+            if in_percent(known.metric) { format!("{title} (%)") } else { title.to_owned() }
+        })
+        .collect();
+    head.extend(titles.iter().map(String::as_str));
+    table::open(out, "Results by attack and defense", &head);
+    let defenses = setting.defenses();
+    for attack in setting.attacks() {
+        let groups: Vec<&Group> = defenses.iter().filter_map(|defense| setting.find(attack, defense)).collect();
+        let label = escape(&setting.attack_label(attack));
+        let span = head.len();
+        out.push_str(&format!(
+            "<tbody>\n<tr class=\"group\"><th scope=\"rowgroup\" colspan=\"{span}\"><span>{label}</span></th></tr>\n"
+        ));
+        for group in groups {
+            let (class, label) = match matches(group.defense()) {
+                Some(_) => ("matched", format!("vs {}", group.defense().name)),
+                None => ("own", setting.defense_label(group.defense())),
+            };
+            out.push_str(&format!("<tr><th scope=\"row\" class=\"{class}\">{}</th>", escape(&label)));
+            let failed = group.failed().count();
+            let failed = if failed > 0 { format!(" <a href=\"#failed\">{failed} failed</a>") } else { String::new() };
+            out.push_str(&format!("<td>{}{failed}</td>", group.ok().count()));
+            number(out, "clean_accuracy", group.spread("clean_accuracy"), "");
+            if success {
+                let kind = group.success();
+                let spread = kind.and_then(|kind| group.spread(kind.metric()));
+                number(out, "asr", spread, kind.map(|kind| kind.short()).unwrap_or_default());
+            }
+            for known in &more {
+                number(out, known.metric, group.spread(known.metric), "");
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody>\n");
+    }
+    table::close(out);
+}
+
+fn number(out: &mut String, metric: &str, spread: Option<Spread>, kind: &str) {
+    let Some(spread) = spread else {
+        out.push_str("<td class=\"none\">-</td>");
+        return;
+    };
+    let write = |value: f64| if in_percent(metric) { percent(value) } else { format!("{value:.3}") };
+    let clip = |value: f64| if metric == "test_loss" { value } else { value.clamp(0.0, 1.0) };
+    let interval = spread.interval.map(|(low, high)| format!("[{}, {}]", write(clip(low)), write(clip(high))));
+    let kind = if kind.is_empty() { String::new() } else { format!(" <span class=\"kind\">{kind}</span>") };
+    out.push_str(&format!(
+        "<td>{}{kind} <span class=\"interval\">{}</span></td>",
+        write(spread.mean),
+        interval.unwrap_or_default()
+    ));
+}
+
+/// The poison rate over the whole training set, and how many samples of each class that is.
+fn poison_by_class(out: &mut String, setting: &Setting) {
+    let mut rows = Vec::new();
+    let mut classes: &[String] = &[];
+    for attack in setting.attacks() {
+        let groups = setting.groups.iter().filter(|group| group.attack() == attack);
+        let cells: Vec<&CellRecord> = groups.flat_map(Group::ok).collect();
+        let Some(first) = cells.iter().find(|cell| cell.poisoned_by_class.iter().any(|count| *count > 0)) else {
+            continue;
+        };
+        classes = &first.classes;
+        let mut row = vec![escape(&setting.attack_label(attack))];
+        let rate = cells.iter().filter_map(|cell| cell.metrics.get("poisoned")).next();
+        row.push(rate.map_or("-".to_owned(), |rate| format!("{:.2}", rate * 100.0)));
+        row.extend((0..first.poisoned_by_class.len()).map(|class| {
+            let counts = cells.iter().filter_map(|cell| cell.poisoned_by_class.get(class));
+            match (counts.clone().min(), counts.max()) {
+                (Some(low), Some(high)) if low < high => format!("{low} to {high}"),
+                (Some(low), _) => low.to_string(),
+                _ => "-".to_owned(),
+            }
+        }));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str("<details>\n<summary>How many samples were touched, by class</summary>\n");
+    out.push_str(
+        "<p>Touched samples in percent of the whole training set, and their number in each class as it was before the \
+         attack. A range is over seeds.</p>\n",
+    );
+    let mut head = vec!["Attack", "Whole set (%)"];
+    head.extend(classes.iter().map(String::as_str));
+    table::plain(out, "Touched samples by class", &head, rows);
+    out.push_str("</details>\n");
+}
+
+fn against_random_filter(out: &mut String, setting: &Setting) {
+    let comparisons = comparisons(setting);
+    if comparisons.is_empty() {
+        return;
+    }
+    out.push_str("<h4>Filters against the random filter</h4>\n");
+    let verdicts: Vec<Verdict> = comparisons.iter().filter_map(|c| c.found.as_ref().map(Verdict::of)).collect();
+    let losers = losers(setting, &comparisons);
+    if !losers.is_empty() {
+        out.push_str(&format!("<ul class=\"warnings\">{}</ul>\n", losers.concat()));
+    } else if verdicts.iter().all(|verdict| *verdict == Verdict::Beats) && !verdicts.is_empty() {
+        out.push_str("<p>At finding poison, every filter beats the random filter on every attack.</p>\n");
+    } else {
+        out.push_str("<p>With a single seed nobody can tell whether a filter beats the random filter.</p>\n");
+    }
+    let rows = comparisons.iter().map(|comparison| {
+        let plain = |spread: Option<Spread>| spread.map_or("-".to_owned(), |spread| percent(spread.mean));
+        let difference = |spread: Option<&Spread>| {
+            let Some(spread) = spread else { return "-".to_owned() };
+            let interval = spread.interval.map(|(low, high)| format!("[{}, {}]", points(low), points(high)));
+            let verdict = match Verdict::of(spread) {
+                Verdict::DoesNotBeat => format!("<strong>{}</strong>", Verdict::DoesNotBeat.words()),
+                other => other.words().to_owned(),
+            };
+            let interval = interval.unwrap_or_default();
+            format!(
+                "{} <span class=\"interval\">{interval}</span> <span class=\"verdict\">{verdict}</span>",
+                points(spread.mean)
+            )
+        };
+        vec![
+            format!(
+                "{} <span class=\"on\">on {}</span>",
+                escape(&setting.defense_label(comparison.defense)),
+                escape(&setting.attack_label(comparison.attack))
+            ),
+            plain(comparison.budget),
+            plain(comparison.own),
+            plain(comparison.random),
+            plain(comparison.perfect),
+            difference(comparison.found.as_ref()),
+            difference(comparison.success.as_ref().map(|(_, spread)| spread)),
+            difference(comparison.accuracy.as_ref()),
+        ]
+    });
+    let head = [
+        "Filter",
+        "Removed (%)",
+        "TPR (%)",
+        "Random TPR (%)",
+        "Perfect TPR (%)",
+        "TPR gained (points)",
+        "Success prevented (points)",
+        "CA gained (points)",
+    ];
+    table::plain(out, "Each filter minus its random filter, paired by seed; positive is better", &head, rows.collect());
+}
+
+/// One sentence for each filter that finds no more poison than chance.
+fn losers(setting: &Setting, comparisons: &[Comparison]) -> Vec<String> {
+    let lost = comparisons.iter().filter(|c| c.found.as_ref().map(Verdict::of) == Some(Verdict::DoesNotBeat));
+    lost.filter_map(|comparison| {
+        let who = setting.defense_label(comparison.defense);
+        let attack = setting.attack_label(comparison.attack);
+        let sentence = against_random(comparison)?.replacen("It does", &format!("On {attack}, {who} does"), 1);
+        let n = comparison.found.map_or(0, |found| found.n);
+        Some(format!("<li>{} ({})</li>", super::emphasise(&escape(&sentence)), seeds_words(n)))
+    })
+    .collect()
+}

@@ -1,0 +1,140 @@
+//! One axis: its range, its ticks and what it measures.
+
+use crate::words::plain;
+
+/// One axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What it measures, with its unit.
+    pub label: String,
+    low: f64,
+    high: f64,
+    logarithmic: bool,
+    /// Where the ticks are and what they say, in rising order.
+    pub ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// Fractions, shown in percent, over a range that holds all `values` and no more than it needs.
+    pub fn percent(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (mut low, mut high) = bounds(values).unwrap_or((0.0, 1.0));
+        // A band of a tenth of a point must not look like an abyss: at least five points are shown.
+        if high - low < 0.05 {
+            let middle = (low + high) / 2.0;
+            (low, high) = (middle - 0.025, middle + 0.025);
+        }
+        let step = nice_step((high - low) / 5.0);
+        low = (low / step).floor() * step;
+        high = (high / step).ceil() * step;
+        let (low, high) = (low.max(0.0), high.min(1.0));
+        Self::stepped(label, low, high, step)
+    }
+
+    /// Fractions from 0 to 100 %.
+    pub fn whole_percent(label: &str) -> Self {
+        Self::stepped(label, 0.0, 1.0, 0.2)
+    }
+
+    /// Differences of fractions, shown in points, with zero inside.
+    pub fn points(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = bounds(values).unwrap_or((0.0, 0.0));
+        let (low, high) = (low.min(-0.01), high.max(0.01));
+        let step = nice_step((high - low) / 4.0);
+        Self::stepped(label, (low / step).floor() * step, (high / step).ceil() * step, step)
+    }
+
+    fn stepped(label: &str, low: f64, high: f64, step: f64) -> Self {
+        let count = ((high - low) / step + 1e-9).floor() as usize;
+        let first = (low / step - 1e-9).ceil() * step;
+        let ticks = (0..=count).map(|index| first + step * index as f64).filter(|tick| *tick <= high + 1e-9);
+        let write = |value: f64| {
+            let percent = value * 100.0;
+            let digits = if step < 0.0099 { 1 } else { 0 };
+            let text = format!("{percent:.digits$}");
+            if text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') { "0".to_owned() } else { text }
+        };
+        let ticks = ticks.map(|tick| (tick, write(tick))).collect();
+        Self { label: label.to_owned(), low, high, logarithmic: false, ticks }
+    }
+
+    /// A parameter, with a tick at each of its `values`; logarithmic when they span more than a decade.
+    pub fn swept(label: &str, values: &[f64]) -> Self {
+        let (low, high) = bounds(values.iter().copied()).unwrap_or((0.0, 1.0));
+        let logarithmic = low > 0.0 && high / low > 10.0;
+        let (low, high) = if logarithmic {
+            let margin = (high / low).powf(0.05);
+            (low / margin, high * margin)
+        } else {
+            let margin = ((high - low) * 0.05).max(f64::EPSILON);
+            (low - margin, high + margin)
+        };
+        let ticks = values.iter().map(|value| (*value, plain(*value))).collect();
+        Self { label: label.to_owned(), low, high, logarithmic, ticks }
+    }
+
+    /// Epochs from 1 to `last`.
+    pub fn epochs(last: usize) -> Self {
+        let last = last.max(2);
+        let step =
+            [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].into_iter().find(|step| last / step <= 10).unwrap_or(2000);
+        let multiples = (1..=last).filter(|epoch| step == 1 || epoch % step == 0);
+        let ticks = multiples.map(|epoch| (epoch as f64, epoch.to_string())).collect();
+        Self { label: "epoch".to_owned(), low: 0.8, high: last as f64 + 0.2, logarithmic: false, ticks }
+    }
+
+    /// Where `value` stands between the ends, from 0 to 1; values outside stand at the end.
+    pub fn place(&self, value: f64) -> f64 {
+        let place = if self.logarithmic {
+            (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        place.clamp(0.0, 1.0)
+    }
+}
+
+fn bounds(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+    let finite = values.into_iter().filter(|value| value.is_finite());
+    finite.fold(None, |range, value| {
+        let (low, high) = range.unwrap_or((value, value));
+        Some((value.min(low), value.max(high)))
+    })
+}
+
+fn nice_step(rough: f64) -> f64 {
+    let steps = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5];
+    steps.into_iter().find(|step| *step >= rough - 1e-9).unwrap_or(0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_within_the_range() {
+        let narrow = Axis::percent("", [0.981, 0.985]);
+        assert_eq!((texts(&narrow).first(), texts(&narrow).last()), (Some(&"95"), Some(&"100")));
+        assert_eq!(texts(&Axis::whole_percent("")), ["0", "20", "40", "60", "80", "100"]);
+        assert!(texts(&Axis::points("", [-0.02, 0.9])).contains(&"0"));
+        assert_eq!(texts(&Axis::epochs(6)), ["1", "2", "3", "4", "5", "6"]);
+        assert_eq!(texts(&Axis::epochs(50)), ["5", "10", "15", "20", "25", "30", "35", "40", "45", "50"]);
+    }
+
+    #[test]
+    fn more_than_a_decade_is_logarithmic() {
+        let axis = Axis::swept("rate", &[0.001, 0.01, 0.1]);
+        assert!((axis.place(0.01) - 0.5).abs() < 1e-9);
+        let axis = Axis::swept("rate", &[0.0, 0.5, 1.0]);
+        assert!((axis.place(0.5) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_value_does_not_break_an_axis() {
+        assert!(Axis::swept("rate", &[0.1]).place(0.1).is_finite());
+        assert!(Axis::percent("", []).place(0.1).is_finite());
+    }
+}

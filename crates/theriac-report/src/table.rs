@@ -1,0 +1,96 @@
+//! The table on the terminal: a block an attack, a row a defense.
+
+use theriac_core::record::CellRecord;
+
+use crate::group::{Group, Setting, matches, settings};
+use crate::spread::Spread;
+use crate::words::percent;
+
+const NAME: usize = 40;
+const NUMBER: usize = 13;
+
+/// Renders all cells as text of at most 110 columns: percentages as `mean +- half the 95 % interval`.
+pub fn table(cells: &[CellRecord]) -> String {
+    let mut lines = Vec::new();
+    for setting in settings(cells) {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        block(&setting, &mut lines);
+    }
+    if lines.is_empty() {
+        lines.push("no cells".to_owned());
+    }
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn block(setting: &Setting, lines: &mut Vec<String>) {
+    lines.push(format!("{}: {}", setting.experiment, setting.label));
+    lines.push("percent, mean +- half-width of the 95 % Student interval over n seeds".to_owned());
+    let head = ["CA", "success", "", "TPR", "FPR"];
+    lines.push(row("attack / defense", "n", head.map(str::to_owned)));
+    let width = NAME + 4 + 4 * (NUMBER + 1) + 9;
+    lines.push("-".repeat(width));
+    for attack in setting.attacks() {
+        lines.push(fit(&setting.attack_label(attack), width));
+        for defense in setting.defenses() {
+            if let Some(group) = setting.find(attack, defense) {
+                group_rows(setting, group, lines);
+            }
+        }
+    }
+}
+
+fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
+    let indent = if matches(group.defense()).is_some() { "    " } else { "  " };
+    let name = match matches(group.defense()) {
+        Some(_) => format!("{indent}vs {}", group.defense().name),
+        None => format!("{indent}{}", setting.defense_label(group.defense())),
+    };
+    let measured = group.ok().count();
+    if measured > 0 {
+        let kind = group.success().map(|success| success.short()).unwrap_or_default();
+        let number = |spread: Option<Spread>| spread.as_ref().map_or("-".to_owned(), interval);
+        let cells = [
+            number(group.spread("clean_accuracy")),
+            number(group.success_spread()),
+            kind.to_owned(),
+            number(group.spread("tpr")),
+            number(group.spread("fpr")),
+        ];
+        lines.push(row(&name, &measured.to_string(), cells));
+    } else {
+        lines.push(row(&name, "0", Default::default()));
+    }
+    for (cell, reason) in group.failed() {
+        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.push(format!("{indent}  {}", fit(&format!("seed {} failed: {reason}", cell.seed), 100)));
+    }
+}
+
+/// `99.8 +- 0.2`; a single seed has no interval.
+fn interval(spread: &Spread) -> String {
+    match spread.half_width() {
+        Some(half) => format!("{:>5} +- {:>4}", percent(spread.mean), percent(half)),
+        None => format!("{:>5}        ", percent(spread.mean)),
+    }
+}
+
+fn row(name: &str, n: &str, cells: [String; 5]) -> String {
+    let [accuracy, success, kind, found, alarms] = cells;
+    let name = fit(name, NAME);
+    format!("{name:<NAME$} {n:>3} {accuracy:>NUMBER$} {success:>NUMBER$} {kind:<8} {found:>NUMBER$} {alarms:>NUMBER$}")
+}
+
+fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width - 3).collect();
+    format!("{kept}...")
+}

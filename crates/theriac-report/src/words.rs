@@ -1,0 +1,247 @@
+//! Numbers, metrics and parameters as people read them.
+
+use theriac_core::param::Value;
+
+use crate::spread::Spread;
+
+/// Which metric tells whether an attack succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// Triggered inputs answered with the target class: high is a success.
+    Asr,
+    /// Chosen inputs answered as the attacker wants: high is a success.
+    Targeted,
+    /// Recall of the attacked class: low is a success.
+    Recall,
+}
+
+impl Success {
+    /// All of them, in the order in which they are looked for.
+    pub const ALL: [Self; 3] = [Self::Asr, Self::Targeted, Self::Recall];
+
+    /// The metric's standard name.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Asr => "asr",
+            Self::Targeted => "targeted_success",
+            Self::Recall => "class_recall",
+        }
+    }
+
+    /// A few letters for tables.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Asr => "ASR",
+            Self::Targeted => "targeted",
+            Self::Recall => "recall",
+        }
+    }
+
+    /// In a sentence, without an article.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asr => "attack success rate (ASR)",
+            Self::Targeted => "targeted success",
+            Self::Recall => "recall of the attacked class",
+        }
+    }
+
+    /// In a sentence, with an article.
+    pub fn with_article(self) -> String {
+        format!("{} {}", if self == Self::Asr { "an" } else { "a" }, self.name())
+    }
+
+    /// `1` where the attacker wants a high value, `-1` where it wants a low one.
+    pub fn sign(self) -> f64 {
+        if self == Self::Recall { -1.0 } else { 1.0 }
+    }
+}
+
+/// What a metric is called and how it is measured.
+pub struct MetricWords {
+    /// The standard name in results.
+    pub metric: &'static str,
+    /// The heading of a column.
+    pub title: &'static str,
+    /// How it is measured.
+    pub definition: &'static str,
+}
+
+/// The known metrics, in the order in which they are shown.
+pub const METRICS: &[MetricWords] = &[
+    MetricWords {
+        metric: "clean_accuracy",
+        title: "Clean accuracy (CA)",
+        definition: "Fraction of the untouched test set that the evaluated model answers correctly.",
+    },
+    MetricWords {
+        metric: "asr",
+        title: "Attack success rate (ASR)",
+        definition: "Fraction of triggered test inputs that are answered with the attacker's target class. Test inputs \
+                     whose true class is the target class are left out.",
+    },
+    MetricWords {
+        metric: "targeted_success",
+        title: "Targeted success",
+        definition: "Fraction of the inputs that the attacker chose which are answered as the attacker wants.",
+    },
+    MetricWords {
+        metric: "class_recall",
+        title: "Class recall",
+        definition: "Fraction of the test inputs of the attacked class that are still recognised. Low means that the \
+                     attack succeeded.",
+    },
+    MetricWords {
+        metric: "robust_accuracy",
+        title: "Robust accuracy (RA)",
+        definition: "Fraction of triggered test inputs that are answered with their true class.",
+    },
+    MetricWords {
+        metric: "der",
+        title: "Defense effectiveness (DER)",
+        definition: "(max(0, drop in attack success) - max(0, drop in clean accuracy) + 1) / 2, both drops against the \
+                     undefended model. 0.5 is no effect, 1 is a perfect defense.",
+    },
+    MetricWords {
+        metric: "tpr",
+        title: "True positive rate (TPR)",
+        definition: "Fraction of the poisoned training samples (for a guard: of the triggered inputs) that the defense \
+                     flags.",
+    },
+    MetricWords {
+        metric: "fpr",
+        title: "False positive rate (FPR)",
+        definition: "Fraction of the clean training samples (for a guard: of the clean inputs) that the defense flags.",
+    },
+    MetricWords {
+        metric: "auroc",
+        title: "AUROC",
+        definition: "Area under the detection curve (TPR over FPR at every threshold). 0.5 is guessing.",
+    },
+    MetricWords {
+        metric: "average_precision",
+        title: "Average precision",
+        definition: "Precision averaged over recall, at every threshold of the defense's scores. Guessing gives the \
+                     poison rate.",
+    },
+    MetricWords {
+        metric: "flagged",
+        title: "Flagged",
+        definition: "Fraction of the training set that the defense flags: its removal budget.",
+    },
+    MetricWords {
+        metric: "poisoned",
+        title: "Poisoned",
+        definition: "Fraction of the whole training set that the attack touches.",
+    },
+    MetricWords {
+        metric: "clean_model_accuracy",
+        title: "Clean model: CA",
+        definition: "Clean accuracy of the model trained on the data before the attack, at the same seed.",
+    },
+    MetricWords {
+        metric: "clean_model_success",
+        title: "Clean model: success",
+        definition: "The attack's success metric on the model that was never poisoned, on the same inputs: the false \
+                     success.",
+    },
+    MetricWords {
+        metric: "undefended_accuracy",
+        title: "Undefended: CA",
+        definition: "Clean accuracy of the attacked model without a defense, at the same seed.",
+    },
+    MetricWords {
+        metric: "undefended_success",
+        title: "Undefended: success",
+        definition: "The attack's success on the attacked model without a defense, at the same seed.",
+    },
+    MetricWords {
+        metric: "test_loss",
+        title: "Test loss (nats)",
+        definition: "Mean cross-entropy on the untouched test set, in nats.",
+    },
+];
+
+/// Whether a metric is a fraction that reads best in percent.
+pub fn in_percent(metric: &str) -> bool {
+    !["test_loss", "auroc", "average_precision", "der"].contains(&metric)
+}
+
+/// A fraction in percent with one digit: `99.8`.
+pub fn percent(value: f64) -> String {
+    positive_zero(format!("{:.1}", value * 100.0))
+}
+
+/// A difference of fractions in percentage points, with its sign: `+1.2`.
+pub fn points(value: f64) -> String {
+    let text = percent(value);
+    if text.starts_with('-') || text == "0.0" { text } else { format!("+{text}") }
+}
+
+fn positive_zero(text: String) -> String {
+    if text == "-0.0" { "0.0".to_owned() } else { text }
+}
+
+/// A fraction over seeds: `99.8 % [99.5, 100.0]`, the interval clipped to 0..100.
+pub fn percent_words(spread: &Spread) -> String {
+    let interval = spread.interval.map(|(low, high)| (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0)));
+    format!("{} %{}", percent(spread.mean), bracket(interval, percent))
+}
+
+/// A difference of fractions over seeds: `+0.1 points [-0.2, +0.4]`.
+pub fn points_words(spread: &Spread) -> String {
+    format!("{} points{}", points(spread.mean), bracket(spread.interval, points))
+}
+
+/// The size of a difference over seeds, where the sentence already tells the direction: `0.1 points [-0.2, 0.4]`.
+pub fn size_words(spread: &Spread) -> String {
+    format!("{} points{}", percent(spread.mean), bracket(spread.interval, percent))
+}
+
+fn bracket(interval: Option<(f64, f64)>, write: fn(f64) -> String) -> String {
+    interval.map(|(low, high)| format!(" [{}, {}]", write(low), write(high))).unwrap_or_default()
+}
+
+/// `n = 3 seeds`.
+pub fn seeds_words(n: usize) -> String {
+    if n == 1 { "n = 1 seed, no interval".to_owned() } else { format!("n = {n} seeds") }
+}
+
+/// A parameter's value without quotes and without needless decimals.
+pub fn value_words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "unset".to_owned(),
+        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), plain),
+        other => other.to_string(),
+    }
+}
+
+/// A number as people write it: `0.05`, `3`, `1e-5`.
+pub fn plain(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-4 { format!("{value:e}") } else { value.to_string() }
+}
+
+/// Items in a sentence: `a, b and c`.
+pub fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        let spread = Spread::of(&[0.99, 1.0, 0.995]).unwrap();
+        assert_eq!(percent_words(&spread), "99.5 % [98.3, 100.0]");
+        assert_eq!(percent_words(&Spread::of(&[0.5]).unwrap()), "50.0 %");
+        assert_eq!((points(-0.0001).as_str(), points(0.012).as_str(), points(-0.3).as_str()), ("0.0", "+1.2", "-30.0"));
+        assert_eq!((plain(0.05).as_str(), plain(1.0).as_str(), plain(0.00001).as_str()), ("0.05", "1", "1e-5"));
+        assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+    }
+}
