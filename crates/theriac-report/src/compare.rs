@@ -2,7 +2,8 @@
 
 use theriac_core::record::MethodRecord;
 
-use crate::group::{PERFECT_FILTER, RANDOM_FILTER, Setting, is_reference};
+use crate::group::{PERFECT_FILTER, RANDOM_FILTER, is_reference};
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::Success;
 
@@ -30,14 +31,15 @@ impl Verdict {
     /// For a table.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Beats => "beats random",
-            Self::DoesNotBeat => "does NOT beat random",
+            Self::Beats => "better",
+            Self::DoesNotBeat => "NOT better",
             Self::Unknown => "one seed: cannot tell",
         }
     }
 }
 
-/// A filter minus its random filter on one attack. Every difference is turned so that positive is good for the defender.
+/// A filter minus its random filter on one attack. Every difference is turned so that positive is good for the
+/// defender.
 #[derive(Clone, Debug)]
 pub struct Comparison<'a> {
     /// The attack.

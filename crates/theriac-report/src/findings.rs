@@ -3,7 +3,8 @@
 use theriac_core::record::MethodRecord;
 
 use crate::compare::{Comparison, Verdict, comparisons};
-use crate::group::{Group, Setting, is_reference};
+use crate::group::{Group, is_reference};
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::{Success, percent, percent_words, points_words, seeds_words, size_words};
 

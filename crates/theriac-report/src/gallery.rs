@@ -32,9 +32,9 @@ pub fn pictures(tile: &GalleryTile) -> TilePictures {
     }
 }
 
-/// The common change of all tiles that have a before and an after: the mean signed change of those pixels that changed in every
-/// one of them, around a middle grey and stretched to full contrast; all other pixels are transparent. `None` with fewer than
-/// two such tiles, or when nothing is common.
+/// The common change of all tiles that have a before and an after: the mean signed change of those pixels that
+/// changed in every one of them, around a middle grey and stretched to full contrast; all other pixels are
+/// transparent. `None` with fewer than two such tiles, or when nothing is common.
 pub fn trigger(tiles: &[GalleryTile]) -> Option<String> {
     let shape = tiles.first()?.shape;
     let pairs: Vec<(&[u8], &[u8])> = tiles.iter().filter(|tile| tile.shape == shape).filter_map(pair).collect();
@@ -72,7 +72,8 @@ fn pair(tile: &GalleryTile) -> Option<(&[u8], &[u8])> {
     (clean.len() == size && poisoned.len() == size && size > 0).then_some((clean.as_slice(), poisoned.as_slice()))
 }
 
-/// A PNG as a data URI. One channel is grey, three are red, green and blue; of any other number the first is shown as grey.
+/// A PNG as a data URI. One channel is grey, three are red, green and blue; of any other number the first is shown as
+/// grey.
 fn picture([channels, height, width]: [usize; 3], pixels: &[u8], mask: Option<&[bool]>) -> Option<String> {
     if pixels.len() != channels * height * width || pixels.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Cells that belong together: over seeds into a [`Group`], over attacks and defenses into a [`Setting`].
+//! Cells that differ by seed only, and the names of methods among their neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +36,6 @@ impl<'a> Group<'a> {
     /// The defense.
     pub fn defense(&self) -> &'a MethodRecord {
         &self.first().defense
-    }
-
-    /// All cells.
-    pub fn cells(&self) -> &[&'a CellRecord] {
-        &self.cells
     }
 
     /// The cells that were measured.
@@ -101,171 +96,24 @@ pub fn groups(cells: &[CellRecord]) -> Vec<Group<'_>> {
     groups
 }
 
-/// One data set, one network and one training recipe within one experiment: what a table or a figure compares.
-pub struct Setting<'a> {
-    /// The experiment's name.
-    pub experiment: &'a str,
-    /// The data set, network and recipe, with those parameters that differ within the experiment.
-    pub label: String,
-    /// Short name for files and anchors.
-    pub slug: String,
-    /// The groups of cells, in order.
-    pub groups: Vec<Group<'a>>,
-}
-
-impl<'a> Setting<'a> {
-    /// The group of `attack` and `defense`.
-    pub fn find(&self, attack: &MethodRecord, defense: &MethodRecord) -> Option<&Group<'a>> {
-        self.groups.iter().find(|group| group.attack() == attack && group.defense() == defense)
-    }
-
-    /// The undefended victim of `attack`.
-    pub fn undefended(&self, attack: &MethodRecord) -> Option<&Group<'a>> {
-        self.groups.iter().find(|group| group.attack() == attack && group.defense().name == NONE)
-    }
-
-    /// The model that was neither attacked nor defended.
-    pub fn clean(&self) -> Option<&Group<'a>> {
-        self.groups.iter().find(|group| group.attack().name == NONE && group.defense().name == NONE)
-    }
-
-    /// The attacks in order of appearance, `none` included; the variants of one attack stand together, by rising parameters.
-    pub fn attacks(&self) -> Vec<&'a MethodRecord> {
-        let mut attacks = unique(self.groups.iter().map(Group::attack));
-        let names = unique(attacks.iter().map(|attack| &attack.name));
-        attacks.sort_by(|a, b| {
-            let place = |method: &MethodRecord| names.iter().position(|name| **name == method.name);
-            place(a).cmp(&place(b)).then_with(|| compare_params(a, b))
-        });
-        attacks
-    }
-
-    /// The attacks' names, `none` excluded.
-    pub fn attack_names(&self) -> Vec<&'a str> {
-        unique(self.attacks().into_iter().map(|attack| attack.name.as_str()))
-            .into_iter()
-            .filter(|n| *n != NONE)
-            .collect()
-    }
-
-    /// The variants of the attack called `name`.
-    pub fn variants(&self, name: &str) -> Vec<&'a MethodRecord> {
-        self.attacks().into_iter().filter(|attack| attack.name == name).collect()
-    }
-
-    /// The variant of the attack called `name` that spends most.
-    pub fn strongest(&self, name: &str) -> Option<&'a MethodRecord> {
-        // Variants come by rising rate.
-        self.variants(name).into_iter().rev().find(|attack| self.undefended(attack).is_some())
-    }
-
-    /// The defenses in order of appearance, `none` included; each matched reference follows its filter.
-    pub fn defenses(&self) -> Vec<&'a MethodRecord> {
-        let all = unique(self.groups.iter().map(Group::defense));
-        let (matched, own): (Vec<_>, Vec<_>) = all.into_iter().partition(|defense| matches(defense).is_some());
-        let mut ordered: Vec<&MethodRecord> = Vec::new();
-        for (index, defense) in own.iter().enumerate() {
-            ordered.push(defense);
-            if !own[index + 1..].iter().any(|later| later.name == defense.name) {
-                ordered.extend(matched.iter().filter(|method| matches(method) == Some(&defense.name)));
-            }
-        }
-        let rest: Vec<_> = matched.into_iter().filter(|method| !ordered.contains(method)).collect();
-        ordered.extend(rest);
-        ordered
-    }
-
-    /// The reference called `name` (the random or the perfect filter) that has the removal budget of `filter`.
-    pub fn matched(&self, filter: &Group, name: &str) -> Option<&Group<'a>> {
-        let budget = |group: &Group| group.spread("flagged").map_or(0.0, |spread| spread.mean);
-        self.groups
-            .iter()
-            .filter(|group| group.attack() == filter.attack() && group.defense().name == name)
-            .filter(|group| matches(group.defense()) == Some(&filter.defense().name))
-            // A filter with several variants has several matches: each variant's own is the one that removes as much.
-            .min_by(|a, b| (budget(a) - budget(filter)).abs().total_cmp(&(budget(b) - budget(filter)).abs()))
-    }
-
-    /// The attack with those parameters that tell it from its neighbours, and always its rate.
-    pub fn attack_label(&self, attack: &MethodRecord) -> String {
-        label(attack, &self.attacks(), &["rate"])
-    }
-
-    /// The same without the name: `rate 0.05`.
-    pub fn variant_label(&self, attack: &MethodRecord) -> String {
-        let label = self.attack_label(attack);
-        label.split_once(", ").map_or_else(|| label.clone(), |(_, params)| params.to_owned())
-    }
-
-    /// The defense with those parameters that tell it from its neighbours.
-    pub fn defense_label(&self, defense: &MethodRecord) -> String {
-        match matches(defense) {
-            Some(filter) => format!("{} as {filter}", defense.name),
-            None => label(defense, &self.defenses(), &[]),
-        }
-    }
-}
-
-/// The filter whose removal budget this reference takes over.
+/// The filter whose removal budget this reference takes over, as the lab writes it; see [`filter_key`].
 pub fn matches(defense: &MethodRecord) -> Option<&str> {
-    defense.params.get("matches").and_then(Value::as_str)
+    let filter = defense.params.get("matches").and_then(Value::as_str);
+    filter.filter(|filter| !filter.is_empty() && [RANDOM_FILTER, PERFECT_FILTER].contains(&defense.name.as_str()))
+}
+
+/// How a reference names this filter: with those parameters, if any, that tell it from its namesakes among `peers`.
+pub fn filter_key(filter: &MethodRecord, peers: &[&MethodRecord]) -> String {
+    let namesakes: Vec<&MethodRecord> = peers.iter().copied().filter(|peer| peer.name == filter.name).collect();
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let shown = varying(&namesakes);
+    let params = filter.params.iter().filter(|(name, _)| shown.contains(name));
+    params.fold(filter.name.clone(), |text, (name, value)| format!("{text} {name}={}", plain(value)))
 }
 
 /// Whether this defense is a reference for the others rather than a defense that could be deployed.
 pub fn is_reference(defense: &MethodRecord) -> bool {
     [NONE, CLEAN_MODEL, RANDOM_FILTER, PERFECT_FILTER].contains(&defense.name.as_str())
-}
-
-/// Splits `cells` into settings, in order of appearance.
-pub fn settings(cells: &[CellRecord]) -> Vec<Setting<'_>> {
-    let mut settings: Vec<Setting> = Vec::new();
-    for group in groups(cells) {
-        let key = |group: &Group| {
-            let cell = group.first();
-            (cell.experiment.clone(), cell.dataset.clone(), cell.model.clone(), cell.train.clone())
-        };
-        match settings.iter_mut().find(|setting| key(&setting.groups[0]) == key(&group)) {
-            Some(setting) => setting.groups.push(group),
-            None => settings.push(Setting {
-                experiment: &group.first().experiment,
-                label: String::new(),
-                slug: String::new(),
-                groups: vec![group],
-            }),
-        }
-    }
-    name_settings(&mut settings);
-    settings
-}
-
-fn name_settings(settings: &mut [Setting]) {
-    let firsts: Vec<&CellRecord> = settings.iter().map(|setting| setting.groups[0].first()).collect();
-    let names: Vec<(String, String)> = firsts
-        .iter()
-        .enumerate()
-        .map(|(index, cell)| {
-            let peers: Vec<&CellRecord> =
-                firsts.iter().copied().filter(|peer| peer.experiment == cell.experiment).collect();
-            let part = |of: fn(&CellRecord) -> &MethodRecord| {
-                let peers: Vec<&MethodRecord> = peers.iter().copied().map(of).collect();
-                label(of(cell), &peers, &[])
-            };
-            let text = [part(|cell| &cell.dataset), part(|cell| &cell.model), part(|cell| &cell.train)].join("; ");
-            let earlier = firsts[..index].iter().filter(|peer| peer.experiment == cell.experiment).count();
-            let number = if peers.len() > 1 { format!("-{}", earlier + 1) } else { String::new() };
-            (text, format!("{}{number}", slug(&cell.experiment)))
-        })
-        .collect();
-    // Two names may become one slug; files and anchors must not.
-    let mut taken = BTreeSet::new();
-    for (setting, (label, base)) in settings.iter_mut().zip(names) {
-        let mut slug = base.clone();
-        while !taken.insert(slug.clone()) {
-            slug.push('_');
-        }
-        setting.label = label;
-        setting.slug = slug;
-    }
 }
 
 /// Letters, digits and hyphens of `text`, in lower case.
@@ -293,7 +141,8 @@ pub fn varying(methods: &[&MethodRecord]) -> Vec<String> {
     names.iter().filter(differs).map(|name| (*name).clone()).collect()
 }
 
-fn label(method: &MethodRecord, peers: &[&MethodRecord], always: &[&str]) -> String {
+/// The method with those parameters that tell it from its namesakes among `peers`, and those that are `always` shown.
+pub fn label(method: &MethodRecord, peers: &[&MethodRecord], always: &[&str]) -> String {
     let peers: Vec<&MethodRecord> = peers.iter().copied().filter(|peer| peer.name == method.name).collect();
     let mut shown: Vec<String> = always.iter().map(|name| (*name).to_owned()).collect();
     shown.extend(varying(&peers).into_iter().filter(|name| !always.contains(&name.as_str())));
@@ -302,7 +151,8 @@ fn label(method: &MethodRecord, peers: &[&MethodRecord], always: &[&str]) -> Str
     parts.join(", ")
 }
 
-fn compare_params(a: &MethodRecord, b: &MethodRecord) -> std::cmp::Ordering {
+/// The order of one attack's variants: by rate, then by the other parameters.
+pub fn compare_params(a: &MethodRecord, b: &MethodRecord) -> std::cmp::Ordering {
     let rate = |method: &MethodRecord| method.params.get("rate").and_then(Value::as_f64).unwrap_or(0.0);
     rate(a).total_cmp(&rate(b)).then_with(|| {
         let pairs = a.params.iter().zip(&b.params);
@@ -317,7 +167,8 @@ fn compare_values(a: &Value, b: &Value) -> std::cmp::Ordering {
     }
 }
 
-fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+/// Each item once, in order of appearance.
+pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
     for item in items {
         if !found.contains(&item) {

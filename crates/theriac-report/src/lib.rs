@@ -1,8 +1,8 @@
 //! Tables, figures and the HTML report, made from the results of a run and from nothing else.
 //!
 //! The results are data first: this crate reads a folder with `cells.jsonl`, `gallery.jsonl` and `manifest.json` (see
-//! [`theriac_core::record`]) and writes `summary.csv`, `figures/*.svg` and a self-contained `report.html` beside them. Equal
-//! results give equal bytes.
+//! [`theriac_core::record`]) and writes `summary.csv`, `figures/*.svg` and a self-contained `report.html` beside
+//! them. Equal results give equal bytes.
 
 mod compare;
 mod figures;
@@ -13,6 +13,7 @@ mod html;
 mod input;
 mod output;
 mod plot;
+mod setting;
 mod spread;
 mod summary;
 mod table;
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 use theriac_core::MethodInfo;
 
-pub use figures::{Figure, Methods, figures};
-pub use group::{Group, Setting, settings};
+use figures::{Figure, Methods, figures};
+use setting::settings;
+
 pub use input::Results;
 pub use plot::PlotError;
 pub use spread::Spread;
@@ -90,8 +92,8 @@ pub enum ReportError {
     },
 }
 
-/// Reads the results in `folder` and writes `summary.csv`, `figures/*.svg` and `report.html` beside them. `methods` are the
-/// registries' entries, by which the report tells threat models in words.
+/// Reads the results in `folder` and writes `summary.csv`, `figures/*.svg` and `report.html` beside them. `methods`
+/// are the registries' entries, by which the report tells threat models in words.
 ///
 /// # Errors
 /// When the results cannot be read, or a file cannot be written. Each file is complete or absent.

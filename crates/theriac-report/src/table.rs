@@ -2,7 +2,8 @@
 
 use theriac_core::record::CellRecord;
 
-use crate::group::{Group, Setting, matches, settings};
+use crate::group::{Group, matches};
+use crate::setting::{Setting, settings};
 use crate::spread::Spread;
 use crate::words::percent;
 

@@ -179,6 +179,37 @@ fn one_seed_has_neither_interval_nor_verdict() {
 }
 
 #[test]
+fn each_variant_of_a_filter_has_its_own_random_filter() {
+    let mut cells = Vec::new();
+    for (removed, tpr) in [("1.5", 0.8), ("3.0", 0.9)] {
+        for cell in fixture::cells().iter().filter(|cell| cell.experiment == "one seed") {
+            let mut cell = cell.clone();
+            match cell.defense.name.as_str() {
+                "none" if removed == "3.0" => continue,
+                "spectral-signatures" => {
+                    cell.defense.params.insert("removed".into(), removed.parse::<f64>().unwrap().into());
+                    cell.metrics.insert("tpr".into(), tpr);
+                }
+                "random-filter" => {
+                    let key = format!("spectral-signatures removed={removed}");
+                    cell.defense.params.insert("matches".into(), key.into());
+                    cell.metrics.insert("tpr".into(), tpr / 10.0);
+                }
+                _ => {}
+            }
+            cells.push(cell);
+        }
+    }
+    // A random filter that matches nothing is a defense like any other.
+    let mut alone = cells[2].clone();
+    alone.defense.params.insert("matches".into(), "".into());
+    cells.push(alone);
+    insta::assert_snapshot!(table(&cells));
+    let page = page(&cells, &fixture::manifest());
+    assert!(page.contains("<td>80.0</td><td>8.0</td>") && page.contains("<td>90.0</td><td>9.0</td>"));
+}
+
+#[test]
 fn a_filter_that_is_no_better_than_chance_is_called_so() {
     let page = page(&fixture::cells(), &fixture::manifest());
     assert!(

@@ -3,8 +3,9 @@
 use theriac_core::{Capability, Family, Goal};
 
 use super::{Figure, Methods, name};
-use crate::group::{CLEAN_MODEL, Group, Setting};
+use crate::group::{CLEAN_MODEL, Group};
 use crate::plot::{Grid, GridCell, Grids, PlotError, Ramp};
+use crate::setting::Setting;
 
 /// One figure for each attack that works without a trigger, at its strongest variant.
 pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {

@@ -3,8 +3,9 @@
 use theriac_core::record::EpochRecord;
 
 use super::{Figure, Topic, band_words, columns, topics};
-use crate::group::{Group, NONE, Setting};
+use crate::group::{Group, NONE};
 use crate::plot::{Axis, Chart, Curve, Dash, Panel, PlotError, Point, Style};
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::Success;
 
@@ -55,7 +56,8 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
     let attack = &topic.title;
     let title = format!("{attack}: training curves");
     let caption = format!(
-        "What the undefended model does after each epoch of training under {attack}. {} Dashed: the model trained on the \
+        "What the undefended model does after each epoch of training under {attack}. {} Dashed: the model \
+         trained on the \
          data before the attack.",
         band_words(seeds)
     );

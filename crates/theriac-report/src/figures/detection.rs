@@ -4,8 +4,9 @@ use theriac_core::Hook;
 use theriac_core::record::{MethodRecord, RocPoint};
 
 use super::{Figure, Methods, Topic, band_words, columns, topics};
-use crate::group::{Group, Setting, is_reference};
+use crate::group::{Group, is_reference};
 use crate::plot::{Axis, Chart, Curve, Dash, Marker, Paint, Panel, PlotError, Point, Style};
+use crate::setting::Setting;
 use crate::spread::Spread;
 
 const STEPS: usize = 100;

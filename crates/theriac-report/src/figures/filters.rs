@@ -2,8 +2,8 @@
 
 use super::{Figure, name};
 use crate::compare::{Comparison, Verdict, comparisons};
-use crate::group::Setting;
 use crate::plot::{Axis, Dash, Marker, Paint, PlotError, Style, Whisker, WhiskerPanel, Whiskers};
+use crate::setting::Setting;
 use crate::spread::Spread;
 
 /// One figure, when a filter has its random filter.
@@ -21,9 +21,11 @@ pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
         panel("Clean accuracy", &comparisons, |comparison| comparison.accuracy),
     ];
     let whiskers = Whiskers { rows: rows.collect(), panels: panels.into_iter().flatten().collect() };
-    let caption = "Poison found (TPR), attack success prevented and clean accuracy after retraining: each filter minus the random \
+    let caption = "Poison found (TPR), attack success prevented and clean accuracy after retraining: each \
+                   filter minus the random \
                    filter that removes as many samples, in percentage points, paired by seed, \
-                   with 95 % Student intervals (none for a single seed). Right of the dashed line the filter is better. \
+                   with 95 % Student intervals (none for a single seed). Right of the dashed line the filter is \
+                   better. \
                    Blue discs: the whole interval lies right of it. Red diamonds: the filter does NOT beat the random \
                    filter. Grey squares: one seed, no verdict."
         .to_owned();

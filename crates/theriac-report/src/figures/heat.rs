@@ -3,8 +3,9 @@
 use theriac_core::record::MethodRecord;
 
 use super::{Figure, name};
-use crate::group::{Group, Setting};
+use crate::group::Group;
 use crate::plot::{Grid, GridCell, Grids, PlotError, Ramp};
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::{Success, percent};
 
@@ -50,9 +51,12 @@ pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
     let cell = (if columns.len() > 7 { 78.0 } else { 86.0 }, 38.0);
     let sheet = Grids { grids, side_by_side: false, cell }.sheet();
     let caption = format!(
-        "Mean over seeds with half the width of its 95 % interval below. Blue: clean accuracy, from {} % (light) to {} % \
-         (dark). Red: success of the attacker, from none (light) to full (dark); for a recall, full success is a recall of 0. \
-         \"not run\": the combination is not part of the experiment; \"failed\": it could not be computed; \"n/a\": the \
+        "Mean over seeds with half the width of its 95 % interval below. Blue: clean accuracy, from {} % \
+         (light) to {} % \
+         (dark). Red: success of the attacker, from none (light) to full (dark); for a recall, full success is \
+         a recall of 0. \
+         \"not run\": the combination is not part of the experiment; \"failed\": it could not be computed; \
+         \"n/a\": the \
          attack has no such measure.",
         percent(shades.0),
         percent(shades.1)

@@ -10,8 +10,9 @@ mod sweep;
 use theriac_core::record::MethodRecord;
 use theriac_core::{Kind, MethodInfo};
 
-use crate::group::{Setting, slug};
+use crate::group::slug;
 use crate::plot::{PlotError, Sheet, stand_alone};
+use crate::setting::Setting;
 
 /// A drawn figure.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +97,8 @@ impl Topic<'_> {
     }
 }
 
-/// Each attack with several variants is a topic of its own; the others share one, so that ten attacks need no ten figures.
+/// Each attack with several variants is a topic of its own; the others share one, so that ten attacks need no ten
+/// figures.
 fn topics<'a>(setting: &Setting<'a>) -> Vec<Topic<'a>> {
     let own = |name: &str| setting.variants(name);
     let (single, several): (Vec<&str>, Vec<&str>) =

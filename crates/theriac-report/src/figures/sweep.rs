@@ -4,8 +4,9 @@ use theriac_core::param::Value;
 use theriac_core::record::MethodRecord;
 
 use super::{Figure, Methods, band_words, name};
-use crate::group::{NONE, Setting, distinct, is_reference, varying};
+use crate::group::{NONE, distinct, is_reference, varying};
 use crate::plot::{Axis, Chart, Curve, Dash, Panel, PlotError, Point, Style};
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::{Success, value_words};
 
@@ -72,7 +73,8 @@ fn figure(setting: &Setting, methods: Methods, attack: &str) -> Result<Option<Fi
     let n = lines.iter().flat_map(|line| &line.groups).map(|(_, group)| group.ok().count()).max().unwrap_or(0);
     let title = format!("{attack}: effect of {param}");
     let caption = format!(
-        "Clean accuracy{} of models attacked by {attack} against {label}. Dashed grey: the model that was never poisoned, \
+        "Clean accuracy{} of models attacked by {attack} against {label}. Dashed grey: the model that was never \
+         poisoned, \
          at the same seeds{}. {} The axis of clean accuracy need not begin at 0.",
         if success.is_some() { " and success" } else { "" },
         if success.is_some() { " and on the same inputs" } else { "" },

@@ -6,9 +6,10 @@ use super::{Section, gallery, table, threat};
 use crate::compare::{Comparison, Verdict, comparisons};
 use crate::figures::{Figure, Methods};
 use crate::findings::against_random;
-use crate::group::{Group, Setting, matches};
+use crate::group::{Group, matches};
 use crate::input::Results;
 use crate::plot::escape;
+use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::{METRICS, in_percent, percent, points, seeds_words};
 
@@ -50,9 +51,11 @@ pub fn section(
 
 fn figure(out: &mut String, figure: &Figure) {
     let (name, title, caption) = (&figure.name, escape(&figure.title), escape(&figure.caption));
-    // The drawing's own size is what it should have on a wide page; on a narrow one it scrolls rather than shrinks away.
+    // The drawing's own size is what it should have on a wide page; on a narrow one it scrolls rather than shrinks
+    // away.
     out.push_str(&format!(
-        "<figure id=\"figure-{name}\">\n<h4>{title}</h4>\n<div class=\"scroll plot\" role=\"region\" aria-label=\"{title}\" \
+        "<figure id=\"figure-{name}\">\n<h4>{title}</h4>\n<div class=\"scroll plot\" role=\"region\" \
+         aria-label=\"{title}\" \
          tabindex=\"0\">\n{}</div>\n<figcaption>{caption} <span class=\"file\">figures/{name}.svg</span></figcaption>\n\
          </figure>\n",
         figure.svg
@@ -176,7 +179,7 @@ fn against_random_filter(out: &mut String, setting: &Setting) {
         out.push_str(&format!("<ul class=\"warnings\">{}</ul>\n", losers.concat()));
     } else if verdicts.iter().all(|verdict| *verdict == Verdict::Beats) && !verdicts.is_empty() {
         out.push_str("<p>At finding poison, every filter beats the random filter on every attack.</p>\n");
-    } else {
+    } else if verdicts.contains(&Verdict::Unknown) {
         out.push_str("<p>With a single seed nobody can tell whether a filter beats the random filter.</p>\n");
     }
     let rows = comparisons.iter().map(|comparison| {

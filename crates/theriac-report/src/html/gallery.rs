@@ -4,8 +4,8 @@ use theriac_core::record::GalleryRecord;
 
 use super::Section;
 use crate::gallery::{GAIN, pictures, trigger, zoom};
-use crate::group::Setting;
 use crate::plot::escape;
+use crate::setting::Setting;
 
 /// The pictures of one experiment.
 pub fn of_experiment(out: &mut String, section: &Section, gallery: &[GalleryRecord], settings: &[&Setting]) {
@@ -15,9 +15,12 @@ pub fn of_experiment(out: &mut String, section: &Section, gallery: &[GalleryReco
         return;
     }
     out.push_str(&format!(
-        "<h3>Gallery</h3>\n<p>Samples before and after the attack. Difference: the size of the change of each pixel, times \
-         {GAIN}, clipped; black is unchanged. Common change: the mean signed change of the pixels that changed in all samples shown, \
-         stretched to full contrast around a middle grey; the checkered ground is what did not change in all of them.</p>\n"
+        "<h3>Gallery</h3>\n<p>Samples before and after the attack. Difference: the size of the change of each \
+         pixel, times \
+         {GAIN}, clipped; black is unchanged. Common change: the mean signed change of the pixels that changed \
+         in all samples shown, \
+         stretched to full contrast around a middle grey; the checkered ground is what did not change in all of \
+         them.</p>\n"
     ));
     for record in own {
         let known = settings.iter().find(|setting| setting.attacks().contains(&&record.attack));
@@ -51,7 +54,8 @@ fn one(out: &mut String, record: &GalleryRecord, label: &str) {
     if let Some(uri) = trigger(&record.tiles) {
         let width = record.tiles[0].shape[2] * zoom(record.tiles[0].shape[2]);
         out.push_str(&format!(
-            "<div class=\"tile common\"><div><img class=\"checkered\" src=\"{uri}\" width=\"{width}\" alt=\"{label}: pixels \
+            "<div class=\"tile common\"><div><img class=\"checkered\" src=\"{uri}\" width=\"{width}\" \
+             alt=\"{label}: pixels \
              that changed in all samples\"><span>in all</span></div><p>common change</p></div>\n"
         ));
     }

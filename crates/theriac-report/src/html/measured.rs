@@ -3,22 +3,26 @@
 use std::collections::BTreeSet;
 
 use super::table;
-use crate::group::Setting;
 use crate::input::Results;
 use crate::plot::escape;
+use crate::setting::Setting;
 use crate::words::METRICS;
 
 /// Writes the section.
 pub fn section(out: &mut String, results: &Results, settings: &[Setting]) {
     out.push_str("<section aria-labelledby=\"measured\">\n<h2 id=\"measured\">How it was measured</h2>\n");
     out.push_str(
-        "<ul>\n<li>Every number is the mean over seeds. An interval is Student's 95 % interval of that mean; n is the number of \
+        "<ul>\n<li>Every number is the mean over seeds. An interval is Student's 95 % interval of that mean; n \
+         is the number of \
          seeds. With n = 1 there is no interval.</li>\n\
-         <li>Intervals of fractions are clipped to 0 and 100 % on this page and in the figures; <code>summary.csv</code> holds \
+         <li>Intervals of fractions are clipped to 0 and 100 % on this page and in the figures; \
+         <code>summary.csv</code> holds \
          them unclipped.</li>\n\
-         <li>Differences (costs, gains, a filter against the random filter) are taken seed by seed and then averaged.</li>\n\
+         <li>Differences (costs, gains, a filter against the random filter) are taken seed by seed and then \
+         averaged.</li>\n\
          <li>A poison rate is a fraction of the whole training set, not of one class.</li>\n\
-         <li>The clean model is trained with the same recipe and seed on the data before the attack. What it shows on the \
+         <li>The clean model is trained with the same recipe and seed on the data before the attack. What it \
+         shows on the \
          attack's inputs is the false success.</li>\n",
     );
     if settings
@@ -26,7 +30,8 @@ pub fn section(out: &mut String, results: &Results, settings: &[Setting]) {
         .any(|setting| setting.groups.iter().any(|group| crate::group::matches(group.defense()).is_some()))
     {
         out.push_str(
-            "<li>The random filter and the perfect filter remove exactly as many samples as the filter that they are named \
+            "<li>The random filter and the perfect filter remove exactly as many samples as the filter that \
+             they are named \
              after: the first at random, the second poison first.</li>\n",
         );
     }

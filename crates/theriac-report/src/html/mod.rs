@@ -13,9 +13,10 @@ use theriac_core::record::Outcome;
 
 use crate::figures::{Figure, Methods};
 use crate::findings::findings;
-use crate::group::{Setting, slug};
+use crate::group::slug;
 use crate::input::Results;
 use crate::plot::{DARK_MODE, escape};
+use crate::setting::Setting;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -27,7 +28,8 @@ pub fn page(results: &Results, settings: &[Setting], figures: &[Vec<Figure>], me
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src \
+         'unsafe-inline'\">\n\
          <title>{title} - Theriac report</title>\n<style>\n{STYLE}\n@media screen and (prefers-color-scheme:dark){{\n\
          {DARK_MODE}}}\n</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the findings</a>\n"
     );

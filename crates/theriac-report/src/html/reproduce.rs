@@ -26,7 +26,8 @@ pub fn section(out: &mut String, manifest: &Manifest) {
     table::plain(out, "The run", &["Fact", "Value"], rows.collect());
     costs(out, &manifest.steps);
     out.push_str(&format!(
-        "<details>\n<summary>The config with all defaults written out</summary>\n<pre tabindex=\"0\"><code>{}</code></pre>\n\
+        "<details>\n<summary>The config with all defaults written out</summary>\n<pre \
+         tabindex=\"0\"><code>{}</code></pre>\n\
          </details>\n</section>\n",
         escape(&manifest.config)
     ));
@@ -59,7 +60,8 @@ fn costs(out: &mut String, steps: &[StepRecord]) {
     let head = ["Step", "Number", "Time in all", "Mean", "Longest", "Peak memory"];
     table::plain(out, "Time and memory by kind of step", &head, rows.collect());
     out.push_str(
-        "<p class=\"note\">Times are those of when a step was computed; steps that were found in the store took none this time. \
+        "<p class=\"note\">Times are those of when a step was computed; steps that were found in the store took \
+         none this time. \
          Memory is the highest of the whole process by the end of a step.</p>\n",
     );
 }

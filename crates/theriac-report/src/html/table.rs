@@ -24,7 +24,8 @@ pub fn plain(out: &mut String, caption: &str, head: &[&str], rows: Vec<Vec<Strin
 pub fn open(out: &mut String, caption: &str, head: &[&str]) {
     let caption = escape(caption);
     out.push_str(&format!(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n<table>\n<caption>{caption}</caption>\n\
+        "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" \
+         tabindex=\"0\">\n<table>\n<caption>{caption}</caption>\n\
          <thead><tr>"
     ));
     for title in head {

@@ -6,8 +6,9 @@ use theriac_core::param::Param;
 use theriac_core::{Capability, Goal, Knowledge, MethodInfo, Stage, ThreatModel};
 
 use crate::figures::Methods;
-use crate::group::{Setting, distinct};
+use crate::group::distinct;
 use crate::plot::escape;
+use crate::setting::Setting;
 use crate::words::{list, value_words};
 
 /// The attacks of some settings, each with what it assumes and what it was told.

@@ -25,7 +25,8 @@ pub enum Paint {
     Fixed(u8, u8, u8),
 }
 
-/// Style rules that give the roles their values on a dark background: the attribute selectors match what [`Paint`] writes.
+/// Style rules that give the roles their values on a dark background: the attribute selectors match what [`Paint`]
+/// writes.
 pub const DARK_MODE: &str = include_str!("dark.css");
 
 impl Paint {

@@ -170,7 +170,8 @@ impl Sheet {
         self.area(points, paint, 1.0);
     }
 
-    /// Draws everything. `name` is unique within a page; `title` and `description` are for those who do not see the figure.
+    /// Draws everything. `name` is unique within a page; `title` and `description` are for those who do not see the
+    /// figure.
     ///
     /// # Errors
     /// When the backend fails.
