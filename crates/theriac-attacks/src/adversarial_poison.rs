@@ -25,8 +25,8 @@
 //! The bound and the direction by tests on a trained network; the effect by the study in `configs/quickstart.toml`.
 
 use theriac_core::{
-    Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError, Probe, Range,
-    Role, SourceId, Stage, ThreatModel, Values, config, threat::samples_at,
+    Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
+    Probe, Range, Role, SourceId, Stage, ThreatModel, Values, config, threat::samples_at,
 };
 use theriac_nn::{Batch, Network};
 use theriac_train::{Direction, Pgd};
@@ -58,7 +58,9 @@ impl Attack for AdversarialPoison {
     }
 
     fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError> {
-        let surrogate = context.surrogate.ok_or_else(|| AttackError::Infeasible("the attack needs a surrogate model".to_owned()))?;
+        let surrogate = context
+            .surrogate
+            .ok_or_else(|| AttackError::Infeasible("the attack needs a surrogate model".to_owned()))?;
         let train = context.train;
         let everything: Vec<usize> = (0..train.len()).collect();
         let chosen = context.seeds.stream("select").choose(&everything, samples_at(self.rate, train.len()));
@@ -171,13 +173,8 @@ mod tests {
     fn the_budget_is_exact_and_labels_are_untouched() {
         let data = data();
         for (mode, objective) in [("replace", "class-targeted"), ("insert", "error-maximising")] {
-            let attack = AdversarialPoison {
-                rate: 0.5,
-                mode: mode.into(),
-                objective: objective.into(),
-                epsilon: 20,
-                steps: 5,
-            };
+            let attack =
+                AdversarialPoison { rate: 0.5, mode: mode.into(), objective: objective.into(), epsilon: 20, steps: 5 };
             let changes = poison(&attack, &data, 1);
             assert_eq!(changes.touched().len(), 20);
             attack.budget(&data).enforce(&ENTRY.info.threat.unwrap(), &data, &changes).unwrap();

@@ -68,7 +68,8 @@ impl Observer for Progress {
                 self.show(totals);
                 if self.visible {
                     let due = totals.steps - totals.reused;
-                    let line = format!("{due} of {} steps to run, {jobs} at a time, {threads} thread(s) each", totals.steps);
+                    let line =
+                        format!("{due} of {} steps to run, {jobs} at a time, {threads} thread(s) each", totals.steps);
                     self.bars.println(&line).ok();
                 }
             }

@@ -117,9 +117,7 @@ mod tests {
         let mut stream = Seeds::new(2).stream("attack");
         let attacked = pgd.perturb(network, images, &data.labels(), Direction::Away, &mut stream);
         let attacked = network.logits_of(&Batch::from_tensor(attacked)).argmax();
-        let accuracy = |predictions: &[Label]| {
-            theriac_core::metrics::accuracy(predictions, &data.labels()).unwrap()
-        };
+        let accuracy = |predictions: &[Label]| theriac_core::metrics::accuracy(predictions, &data.labels()).unwrap();
         (accuracy(&attacked), accuracy(&network.predict(data)))
     }
 

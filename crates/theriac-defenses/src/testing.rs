@@ -193,7 +193,8 @@ pub(crate) fn stripes(samples: usize, seed: u64) -> Dataset {
     let mut stream = Seeds::new(seed).stream("stripes");
     let labels: Vec<Label> = (0..samples).map(|index| (index % CLASSES) as Label).collect();
     let mut pixel = |label: Label, at: usize| stream.below(100) + if at / 12 == usize::from(label) { 120 } else { 0 };
-    let pixels: Vec<u8> = labels.iter().flat_map(|&label| (0..36).map(|at| pixel(label, at) as u8).collect::<Vec<_>>()).collect();
+    let pixels: Vec<u8> =
+        labels.iter().flat_map(|&label| (0..36).map(|at| pixel(label, at) as u8).collect::<Vec<_>>()).collect();
     let names: Vec<String> = (0..CLASSES).map(|class| class.to_string()).collect();
     Dataset::new("stripes", shape, names, pixels, &labels).unwrap()
 }

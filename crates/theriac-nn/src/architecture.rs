@@ -15,6 +15,7 @@ pub struct Taps {
 }
 
 /// One of the networks of the model zoo.
+#[expect(clippy::large_enum_variant, reason = "there is one value for each network, never an array of them")]
 #[derive(Module, Debug)]
 pub enum Architecture {
     /// Fully connected.

@@ -131,7 +131,8 @@ impl Network {
 
     /// Features and logits of every sample.
     pub fn taps(&self, data: &Dataset) -> (Matrix, Matrix) {
-        let (features, logits) = self.over(data, |taps| (to_matrix(taps.features), to_matrix(taps.logits))).into_iter().unzip();
+        let (features, logits) =
+            self.over(data, |taps| (to_matrix(taps.features), to_matrix(taps.logits))).into_iter().unzip();
         (stack(features), stack(logits))
     }
 

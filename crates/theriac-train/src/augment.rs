@@ -24,7 +24,11 @@ pub(crate) fn augment(batch: &mut Batch, mode: &str, padding: usize, stream: &mu
                         && from_column >= padding
                         && from_row - padding < shape.height
                         && from_column - padding < shape.width;
-                    let value = if inside { source[shape.offset(channel, from_row - padding, from_column - padding)] } else { 0.0 };
+                    let value = if inside {
+                        source[shape.offset(channel, from_row - padding, from_column - padding)]
+                    } else {
+                        0.0
+                    };
                     image[shape.offset(channel, row, column)] = value;
                 }
             }

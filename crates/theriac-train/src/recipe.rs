@@ -76,5 +76,9 @@ impl From<TrainConfig> for Recipe {
 pub const NAME: &str = "sgd-loop";
 
 /// The recipe's place in the reference pages.
-pub const INFO: MethodInfo =
-    MethodInfo::plain(NAME, theriac_core::Kind::Model, "The training recipe, the `[train]` table.", TrainConfig::PARAMS);
+pub const INFO: MethodInfo = MethodInfo::plain(
+    NAME,
+    theriac_core::Kind::Model,
+    "The training recipe, the `[train]` table.",
+    TrainConfig::PARAMS,
+);

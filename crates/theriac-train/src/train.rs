@@ -154,11 +154,9 @@ fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     let decay = (config.weight_decay > 0.0).then(|| WeightDecayConfig::new(config.weight_decay as f32));
     // Epsilon is that of the papers and of PyTorch; the framework's default is a thousand times larger.
     match config.optimizer.as_str() {
-        "adam" => AdamConfig::new()
-            .with_beta_1(config.momentum as f32)
-            .with_epsilon(1e-8)
-            .with_weight_decay(decay)
-            .init(),
+        "adam" => {
+            AdamConfig::new().with_beta_1(config.momentum as f32).with_epsilon(1e-8).with_weight_decay(decay).init()
+        }
         "adamw" => AdamWConfig::new()
             .with_beta_1(config.momentum as f32)
             .with_epsilon(1e-8)

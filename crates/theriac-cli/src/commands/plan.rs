@@ -71,7 +71,9 @@ impl Check {
         let config = read_config(&self.config, &bench)?;
         match self.resolved {
             true => say(&config.to_toml())?,
-            false => say(&format!("{}: all {} experiments are in order", self.config.display(), config.experiments.len()))?,
+            false => {
+                say(&format!("{}: all {} experiments are in order", self.config.display(), config.experiments.len()))?
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

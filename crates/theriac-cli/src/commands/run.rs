@@ -122,7 +122,8 @@ impl Report {
 }
 
 fn write_report(folder: &std::path::Path) -> Result<(), Failure> {
-    let methods: Vec<_> = [Kind::Dataset, Kind::Model, Kind::Attack, Kind::Defense].into_iter().flat_map(methods).collect();
+    let methods: Vec<_> =
+        [Kind::Dataset, Kind::Model, Kind::Attack, Kind::Defense].into_iter().flat_map(methods).collect();
     theriac_report::write(folder, &methods)?;
     Ok(())
 }

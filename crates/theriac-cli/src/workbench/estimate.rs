@@ -36,7 +36,8 @@ pub(super) fn seconds(step: &Step, facts: &Facts) -> f64 {
             2.0 * facts.test as f64 * forward * (1.0 + overlays)
         }
         StepKind::Poison => {
-            let steps = if step.inputs.contains_key("surrogate") { number(&step.attack, "steps").unwrap_or(0.0) } else { 0.0 };
+            let steps =
+                if step.inputs.contains_key("surrogate") { number(&step.attack, "steps").unwrap_or(0.0) } else { 0.0 };
             let rate = number(&step.attack, "rate").unwrap_or(1.0);
             0.02 + 3.0 * facts.train as f64 * rate * steps * forward
         }

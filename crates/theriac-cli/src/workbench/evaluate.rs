@@ -81,7 +81,13 @@ fn measure_probe(report: &mut EvaluationRecord, probe: &Probe, predictions: &[La
 }
 
 /// The guard's own detection figures, and accuracy and success with it in place. A refused clean image counts as a wrong answer.
-fn measure_guarded(report: &mut EvaluationRecord, guarded: &Guarded, model: &Network, test: &Dataset, probe: Option<&Probe>) {
+fn measure_guarded(
+    report: &mut EvaluationRecord,
+    guarded: &Guarded,
+    model: &Network,
+    test: &Dataset,
+    probe: Option<&Probe>,
+) {
     let (mut scores, mut refused) = guarded.screen(test);
     let (predictions, labels) = (model.predict(test), test.labels());
     let right = (0..test.len()).filter(|&index| !refused[index] && predictions[index] == labels[index]).count();

@@ -39,7 +39,9 @@ pub(super) fn read(job: &Job, input: &str, file: &str) -> Result<Option<Vec<u8>>
 
 pub(super) fn record<T: DeserializeOwned>(job: &Job, input: &str, file: &str) -> Result<Option<T>, String> {
     let bytes = read(job, input, file)?;
-    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|error| format!("failed to read {file}: {error}"))).transpose()
+    bytes
+        .map(|bytes| serde_json::from_slice(&bytes).map_err(|error| format!("failed to read {file}: {error}")))
+        .transpose()
 }
 
 pub(super) fn changes(job: &Job, input: &str) -> Result<Option<ChangeSet>, String> {
@@ -93,7 +95,8 @@ impl Workbench {
     /// A network with its initial weights.
     pub(super) fn fresh(&self, record: &MethodRecord, prepared: &Prepared, seeds: &Seeds) -> Result<Network, String> {
         let normalisation = prepared.normalisation.clone();
-        Network::named(&record.name, &record.params, &prepared.facts, normalisation, &self.device, seeds).map_err(faults)
+        Network::named(&record.name, &record.params, &prepared.facts, normalisation, &self.device, seeds)
+            .map_err(faults)
     }
 
     /// The network that an input step left.

@@ -118,7 +118,9 @@ impl Bench for Workbench {
         // The engine resolves names before it asks; an unknown one has been reported already.
         let result = match kind {
             Kind::Dataset => return Vec::new(),
-            Kind::Model => theriac_nn::models::find(name).map(|entry| (entry.build)(values, facts, &self.device).map(drop)),
+            Kind::Model => {
+                theriac_nn::models::find(name).map(|entry| (entry.build)(values, facts, &self.device).map(drop))
+            }
             Kind::Attack => theriac_attacks::find(name).map(|entry| (entry.check)(values, facts).map(drop)),
             Kind::Defense => theriac_defenses::find(name).map(|entry| (entry.check)(values, facts).map(drop)),
         };

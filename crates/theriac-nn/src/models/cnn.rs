@@ -67,8 +67,9 @@ impl Cnn {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`
     pub fn forward(&self, images: Tensor<4>) -> Taps {
-        let x = self.pool.forward(relu(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
-        let x = self.pool.forward(relu(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
+        // ReLU and max-pooling commute, and after pooling there is a quarter of the values.
+        let x = relu(self.pool.forward(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
+        let x = relu(self.pool.forward(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
         let features = relu(self.hidden.forward(x.flatten::<2>(1, 3))); // [batch, hidden]
         Taps { logits: self.head.forward(features.clone()), features }
     }

@@ -22,7 +22,11 @@ fn bars(samples: usize, seed: u64) -> Dataset {
 
 fn network(name: &str, values: &str, data: &Dataset, seed: u64) -> Network {
     let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0 };
-    let values: Values = values.split_whitespace().map(|pair| pair.split_once('=').unwrap()).map(|(key, value)| (key.to_owned(), value.parse::<u64>().unwrap().into())).collect();
+    let values: Values = values
+        .split_whitespace()
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(key, value)| (key.to_owned(), value.parse::<u64>().unwrap().into()))
+        .collect();
     let normalisation = Normalisation(vec![(0.3, 0.2)]);
     let device = theriac_nn::device::open("cpu").unwrap();
     Network::named(name, &values, &facts, normalisation, &device, &Seeds::new(seed)).unwrap()
@@ -46,7 +50,11 @@ fn every_architecture_learns_and_is_deterministic() {
         assert!(last.test_accuracy > 0.9, "{name}: {last:?}");
         assert_eq!(trained.curve.len(), 4);
         assert_eq!(run(name, values, 4, 7).network.encode(), trained.network.encode(), "{name} is not deterministic");
-        assert_ne!(run(name, values, 1, 8).network.encode(), run(name, values, 1, 7).network.encode(), "{name} ignores the seed");
+        assert_ne!(
+            run(name, values, 1, 8).network.encode(),
+            run(name, values, 1, 7).network.encode(),
+            "{name} ignores the seed"
+        );
     }
 }
 
