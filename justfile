@@ -29,6 +29,6 @@ docs:
 reference:
     cargo run -- reference
 
-# the main job: about a minute after the build, results/quickstart/report.html
+# the main job: under two minutes after the build, results/quickstart/report.html
 quickstart:
     cargo run --release -- run configs/quickstart.toml

@@ -1,29 +1,23 @@
 //! The attacks. One attack, one file; [`ATTACKS`] is the registry.
 
-mod adversarial_poison;
-mod badnets;
 mod common;
-mod inject;
-mod label_flip;
-mod none;
-mod random_noise;
-mod remove;
 #[cfg(test)]
 mod testing;
 
 use theriac_core::{Budget, ChangeSet, Dataset, EditError, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
 use theriac_nn::Network;
 
-/// All attacks, in the order in which they are listed.
-pub static ATTACKS: &[&AttackEntry] = &[
-    &none::ENTRY,
-    &label_flip::ENTRY,
-    &inject::ENTRY,
-    &remove::ENTRY,
-    &adversarial_poison::ENTRY,
-    &badnets::ENTRY,
-    &random_noise::ENTRY,
-];
+theriac_core::registry! {
+    /// All attacks, in the order in which they are listed. A line is a file of its own and an entry here.
+    pub static ATTACKS: AttackEntry;
+    mod none;
+    mod label_flip;
+    mod inject;
+    mod remove;
+    mod adversarial_poison;
+    mod badnets;
+    mod random_noise;
+}
 
 /// One line of the registry.
 pub struct AttackEntry {

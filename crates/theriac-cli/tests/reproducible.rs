@@ -114,7 +114,8 @@ fn jobs_and_threads_change_no_weight_of_a_resnet() {
 fn a_finished_run_is_not_run_again_and_no_file_is_touched() {
     let desk = Desk::with_config(common::SMALL);
     desk.succeed(&["run", "study.toml", "--out", "results"]);
-    let names = ["cells.jsonl", "manifest.json", "gallery.jsonl", "config.resolved.toml", "report.html", "journal.jsonl"];
+    let names =
+        ["cells.jsonl", "manifest.json", "gallery.jsonl", "config.resolved.toml", "report.html", "journal.jsonl"];
     let look = || -> Vec<(Vec<u8>, SystemTime)> {
         let path = |name: &&str| desk.path("results/small").join(name);
         let when = |name| std::fs::metadata(path(name)).unwrap().modified().unwrap();

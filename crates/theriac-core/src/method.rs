@@ -144,3 +144,23 @@ impl MethodInfo {
         Self { version, ..self }
     }
 }
+
+/// Declares a registry: each line is the module of one method, and its `ENTRY` is in the slice at the same place.
+///
+/// ```text
+/// registry! {
+///     /// All attacks.
+///     pub static ATTACKS: AttackEntry;
+///     mod none;
+///     mod badnets;
+/// }
+/// ```
+#[macro_export]
+macro_rules! registry {
+    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $entry:ty; $($seen:vis mod $method:ident;)*) => {
+        $($seen mod $method;)*
+
+        $(#[$attribute])*
+        $visibility static $name: &[&$entry] = &[$(&$method::ENTRY),*];
+    };
+}

@@ -1,16 +1,5 @@
 //! The defenses. One defense, one file; [`DEFENSES`] is the registry.
 
-pub mod activation_clustering;
-pub mod adversarial_training;
-pub mod clean_model;
-pub mod deep_knn;
-pub mod fine_tuning;
-pub mod none;
-pub mod perfect_filter;
-pub mod random_filter;
-pub mod spectral_signatures;
-pub mod strip;
-
 mod linear_algebra;
 mod neighbours;
 #[cfg(test)]
@@ -22,19 +11,20 @@ use theriac_core::{ChangeSet, Dataset, EditError, Facts, Matrix, MethodInfo, Par
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
 
-/// All defenses, in the order in which they are listed.
-pub static DEFENSES: &[&DefenseEntry] = &[
-    &none::ENTRY,
-    &clean_model::ENTRY,
-    &random_filter::ENTRY,
-    &perfect_filter::ENTRY,
-    &spectral_signatures::ENTRY,
-    &activation_clustering::ENTRY,
-    &deep_knn::ENTRY,
-    &adversarial_training::ENTRY,
-    &fine_tuning::ENTRY,
-    &strip::ENTRY,
-];
+theriac_core::registry! {
+    /// All defenses, in the order in which they are listed. A line is a file of its own and an entry here.
+    pub static DEFENSES: DefenseEntry;
+    pub mod none;
+    pub mod clean_model;
+    pub mod random_filter;
+    pub mod perfect_filter;
+    pub mod spectral_signatures;
+    pub mod activation_clustering;
+    pub mod deep_knn;
+    pub mod adversarial_training;
+    pub mod fine_tuning;
+    pub mod strip;
+}
 
 /// One line of the registry.
 pub struct DefenseEntry {

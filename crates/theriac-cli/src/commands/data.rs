@@ -72,7 +72,13 @@ fn list(places: &Places, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A data set that does not exist is a slip on the command line.
+fn check_name(name: &str) -> Result<(), Failure> {
+    theriac_data::find(name).map(drop).map_err(|error| Failure::Usage(error.to_string()))
+}
+
 fn fetch(places: &Places, name: &str) -> Result<ExitCode, Failure> {
+    check_name(name)?;
     let bar = ProgressBar::no_length();
     let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -92,6 +98,7 @@ fn fetch(places: &Places, name: &str) -> Result<ExitCode, Failure> {
 }
 
 fn verify(places: &Places, name: &str) -> Result<ExitCode, Failure> {
+    check_name(name)?;
     let files = theriac_data::verify(name, places)?;
     if files.is_empty() {
         say(&format!("{name}: built in, nothing to verify"))?;

@@ -85,7 +85,10 @@ pub struct Surroundings {
 
 impl Surroundings {
     fn workbench(&self) -> Result<Workbench, Failure> {
-        Ok(Workbench::new(&self.device, Places::new(self.data_dir.clone()))?)
+        Workbench::new(&self.device, Places::new(self.data_dir.clone())).map_err(|error| match error {
+            DeviceError::Unknown { .. } | DeviceError::NotBuilt { .. } => Failure::Usage(error.to_string()),
+            DeviceError::Missing { .. } => error.into(),
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 use theriac_core::ChangeSet;
+use theriac_data::DataError;
 use theriac_lab::store::Found;
 use theriac_lab::{Bench, Job, Plan, Step, StepKind, Store};
 
@@ -35,7 +36,6 @@ impl Poison {
         let bench = self.surroundings.workbench()?;
         let config = read_config(&self.config, &bench)?;
         let plan = Plan::new(&config, &bench);
-        let store = Store::open(Folders { out: self.results.clone(), store: None }.store())?;
         let first = plan.steps.iter().map(|planned| planned.step.seed).min();
         let seed = self.seed.or(first).unwrap_or(1);
         let chosen: Vec<usize> = (0..plan.steps.len())
@@ -45,15 +45,25 @@ impl Poison {
             return Err(Failure::Usage(format!("the config has no attack with seed {seed}")));
         }
         let mut names = BTreeMap::new();
+        let mut exports = Vec::new();
         for index in chosen {
-            let planned = &plan.steps[index];
-            eprintln!("{}", planned.label);
-            ensure(&plan, index, &store, &bench)?;
-            let step = &planned.step;
+            let step = &plan.steps[index].step;
             let attack = step.attack.as_ref().map_or("attack", |attack| attack.name.as_str());
             let count = names.entry(format!("{}-{attack}", step.dataset.name)).or_insert(0);
             *count += 1;
             let folder = self.out.join(format!("{}-{attack}-{count}", step.dataset.name));
+            // Told before the work, and before another folder is written.
+            if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(DataError::NotEmpty { path: folder }.into());
+            }
+            exports.push((index, folder));
+        }
+        let store = Store::open(Folders { out: self.results.clone(), store: None }.store())?;
+        for (index, folder) in exports {
+            let planned = &plan.steps[index];
+            eprintln!("{}", planned.label);
+            ensure(&plan, index, &store, &bench)?;
+            let step = &planned.step;
             let bytes = std::fs::read(store.folder(&planned.address).join("changes.bin"))?;
             let changes = ChangeSet::decode(&bytes).map_err(|error| Failure::Step(error.to_string()))?;
             let prepared = bench.prepared(&step.dataset).map_err(Failure::Step)?;

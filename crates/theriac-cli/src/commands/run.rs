@@ -73,10 +73,10 @@ impl Run {
         let progress = Progress::new(!self.quiet);
         let outcome = theriac_lab::run(&config, &plan, &bench, &options, &progress, &cancel)?;
         progress.finish();
-        self.conclude(&outcome, &options)
+        self.conclude(&outcome)
     }
 
-    fn conclude(&self, outcome: &Outcome, options: &Options) -> Result<ExitCode, Failure> {
+    fn conclude(&self, outcome: &Outcome) -> Result<ExitCode, Failure> {
         let (folder, cells, failed) = match outcome {
             Outcome::Interrupted { .. } => {
                 eprintln!("{outcome}");
@@ -106,7 +106,6 @@ impl Run {
             }
             eprintln!("report: {}", page.display());
         }
-        let _ = options;
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

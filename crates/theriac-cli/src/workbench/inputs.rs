@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use theriac_attacks::Attack;
 use theriac_core::record::MethodRecord;
 use theriac_core::{ChangeSet, Dataset, ParamError, Role, Seeds, Stage};
@@ -35,13 +34,6 @@ pub(super) fn read(job: &Job, input: &str, file: &str) -> Result<Option<Vec<u8>>
     let Some(folder) = job.folder(input) else { return Ok(None) };
     let path = folder.join(file);
     std::fs::read(&path).map(Some).map_err(|error| format!("failed to read {}: {error}", path.display()))
-}
-
-pub(super) fn record<T: DeserializeOwned>(job: &Job, input: &str, file: &str) -> Result<Option<T>, String> {
-    let bytes = read(job, input, file)?;
-    bytes
-        .map(|bytes| serde_json::from_slice(&bytes).map_err(|error| format!("failed to read {file}: {error}")))
-        .transpose()
 }
 
 pub(super) fn changes(job: &Job, input: &str) -> Result<Option<ChangeSet>, String> {
