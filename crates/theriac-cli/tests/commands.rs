@@ -1,4 +1,5 @@
 //! Each command does what its help says.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A run that is killed again and again ends with the results of an undisturbed one.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The same config gives the same bytes, whatever the number of jobs and threads.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod common;
 

@@ -97,17 +97,23 @@ pub fn verify(name: &str, places: &Places) -> Result<Vec<FileStatus>, DataError>
 /// # Errors
 /// When the file is nowhere, damaged, or holds something else.
 pub(crate) fn read(dataset: &str, file: &RemoteFile, places: &Places) -> Result<Vec<Unpacked>, DataError> {
+    let mut damaged = None;
     for copy in copies(dataset, file, places) {
-        if let Some(parts) = copy.read_as(dataset, file)? {
-            return Ok(parts);
+        match copy.read_as(dataset, file) {
+            Ok(Some(parts)) => return Ok(parts),
+            Ok(None) => {}
+            Err(error) if copy.named => return Err(error),
+            // A damaged file of unclear ownership is no reason to stop looking, but it is told if nothing better turns up.
+            Err(error) => damaged = damaged.or(Some(error)),
         }
     }
-    Err(DataError::Missing {
+    let missing = || DataError::Missing {
         dataset: dataset.to_owned(),
         file: file.name.to_owned(),
         folder: places.target(dataset),
         url: file.urls.first().copied().unwrap_or("its publisher").to_owned(),
-    })
+    };
+    Err(damaged.unwrap_or_else(missing))
 }
 
 /// Whether [`read`] would find the file, without checking its content where its place says what it is.
@@ -136,6 +142,7 @@ pub(crate) fn status(dataset: &str, file: &RemoteFile, places: &Places) -> FileS
             match copy.read_as(dataset, file) {
                 Ok(Some(_)) => FileState::SameContent,
                 Ok(None) => continue,
+                Err(_) if !copy.named => continue,
                 Err(error) => FileState::Different(error.to_string()),
             }
         };
@@ -157,15 +164,7 @@ struct Found {
 impl Found {
     /// Unpacks the copy and compares its content. `None` is a file of another data set in a folder shared by several.
     fn read_as(&self, dataset: &str, file: &RemoteFile) -> Result<Option<Vec<Unpacked>>, DataError> {
-        let parts = self.unpack(file);
-        // A damaged file of unclear ownership is no reason to stop looking.
-        let parts = if self.named {
-            parts?
-        } else if let Ok(parts) = parts {
-            parts
-        } else {
-            return Ok(None);
-        };
+        let parts = self.unpack(file)?;
         for ((path, bytes), part) in parts.iter().zip(file.parts) {
             let found = hex(&Sha256::digest(bytes));
             if found != part.sha256 && self.named {

@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     /// It cannot be made or read.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, FileError> {
-        let store = Self { root: root.into() };
+        let store = Self::at(root);
         let parts = store.parts();
         create_folder(&parts)?;
         for part in fs::read_dir(&parts).map_err(FileError::at("read the folder", &parts))?.flatten() {
@@ -96,6 +96,11 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    /// The store at `root` to look into; nothing is made there.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
     }
 
     /// Where the store is.

@@ -47,7 +47,7 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file of results could not be read.
-    #[error("failed to read {path}: {source}")]
+    #[error("failed to read `{path}`: {source}; name a results folder such as `results/quickstart`")]
     Read {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum ReportError {
         source: std::io::Error,
     },
     /// A line of results is not what it should be.
-    #[error("failed to parse {path}, line {line}: {source}")]
+    #[error("failed to parse line {line} of `{path}`: {source}")]
     Parse {
         /// The file.
         path: PathBuf,

@@ -2,6 +2,8 @@
 //!
 //! A device that this build or this machine does not have is skipped with a message.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use theriac_core::{Dataset, Facts, Label, Seeds, Shape, Values};
 use theriac_nn::{Network, Normalisation, parameters};
 use theriac_train::{TrainConfig, TrainingSet, train};

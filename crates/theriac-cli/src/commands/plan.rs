@@ -45,7 +45,7 @@ impl Plan {
         let plan = Steps::new(&config, &bench);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(cores, usize::from);
-        let summary = plan.summary(&Store::open(self.folders.store())?, jobs);
+        let summary = plan.summary(&Store::at(self.folders.store()), jobs);
         if self.json {
             say(&serde_json::json!({ "summary": summary, "plan": plan }).to_string())?;
             return Ok(ExitCode::SUCCESS);

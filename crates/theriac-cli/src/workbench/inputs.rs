@@ -56,8 +56,11 @@ pub(super) fn training_set(job: &Job, prepared: &Prepared) -> Result<Dataset, St
     Ok(data)
 }
 
+/// A checked method beside the record that it was made from.
+pub(super) type Named<T> = Option<(MethodRecord, Box<T>)>;
+
 /// The attack of this step, or of the poisoning that it stands on.
-pub(super) fn attack(job: &Job, prepared: &Prepared) -> Result<Option<(MethodRecord, Box<dyn Attack>)>, String> {
+pub(super) fn attack(job: &Job, prepared: &Prepared) -> Result<Named<dyn Attack>, String> {
     let inherited = job.inputs.get("poison").and_then(|(step, _)| step.attack.as_ref());
     let Some(record) = job.step.attack.as_ref().or(inherited) else { return Ok(None) };
     let entry = theriac_attacks::find(&record.name).ok_or_else(|| format!("there is no attack `{}`", record.name))?;
@@ -65,7 +68,7 @@ pub(super) fn attack(job: &Job, prepared: &Prepared) -> Result<Option<(MethodRec
     Ok(Some((record.clone(), attack)))
 }
 
-pub(super) fn defense(step: &Step, prepared: &Prepared) -> Result<Option<(MethodRecord, Box<dyn Defense>)>, String> {
+pub(super) fn defense(step: &Step, prepared: &Prepared) -> Result<Named<dyn Defense>, String> {
     let Some(record) = step.defense.as_ref() else { return Ok(None) };
     let entry = theriac_defenses::find(&record.name).ok_or_else(|| format!("there is no defense `{}`", record.name))?;
     let defense = (entry.check)(&record.params, &prepared.facts).map_err(faults)?;

@@ -237,7 +237,13 @@ impl Checker<'_> {
         let card = match self.bench.dataset(&choice.record) {
             Ok(card) => Some(card),
             Err(message) => {
-                self.faults.push(choice.fault_whole(Rule::Refused(message)));
+                // A data set that is read from a path fails there most often.
+                let at_path = choice.record.params.contains_key("path").then_some("path");
+                let refused = Rule::Refused(message);
+                self.faults.push(match at_path {
+                    Some(key) => choice.fault_at(key, refused),
+                    None => choice.fault_whole(refused),
+                });
                 None
             }
         };
