@@ -60,11 +60,12 @@ against = ["label-flip"]
 [[experiment.defense]]
 name = "adversarial-training"
 against = ["adversarial-poison"]
-epsilon = 32
+epsilon = 16
 steps = 3
 [[experiment.defense]]
 name = "fine-tuning"
 against = ["adversarial-poison"]
+trusted = 0.2
 [[experiment.defense]]
 name = "strip"
 against = ["badnets"]

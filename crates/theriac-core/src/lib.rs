@@ -1,6 +1,6 @@
 //! The vocabulary of Theriac: data sets, edits, threat models, seed streams, metrics and statistics.
 //!
-//! Everything that happens to data is an [`Edit`](edit::Edit). An attack answers with a [`ChangeSet`](edit::ChangeSet), a
+//! Everything that happens to data is an [`Edit`]. An attack answers with a [`ChangeSet`], a
 //! defense that cleans data answers with another one, and detection is scored by comparing the two.
 //!
 //! This crate knows nothing of Burn, of files or of a command line.
