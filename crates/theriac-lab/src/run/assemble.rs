@@ -111,7 +111,7 @@ fn fill(record: &mut CellRecord, cell: &Cell, reader: &mut Reader) -> Result<(),
     if let ((Some(accuracy), Some(success), Some(accuracy_before), Some(success_before)), true) =
         (numbers, cell.defense.name != "none")
     {
-        let der = defense_effectiveness(success_before - success, accuracy_before - accuracy);
+        let der = theriac_core::metrics::defense_effectiveness_rate(accuracy_before, success_before, accuracy, success);
         metrics.insert("der".to_owned(), der);
     }
     Ok(())
@@ -123,12 +123,6 @@ fn accuracy(evaluation: &EvaluationRecord) -> Option<f64> {
 
 fn success(evaluation: &EvaluationRecord) -> Option<f64> {
     evaluation.metrics.get(evaluation.success.as_ref()?).copied()
-}
-
-/// The defense effectiveness rate of BackdoorBench (Wu et al. 2022, <https://arxiv.org/abs/2206.12654>), from what the attack lost and what
-/// the accuracy lost.
-fn defense_effectiveness(success_lost: f64, accuracy_lost: f64) -> f64 {
-    (success_lost.max(0.0) - accuracy_lost.max(0.0) + 1.0) / 2.0
 }
 
 /// Reads files of the store; what many cells need is read once.
@@ -162,18 +156,5 @@ impl Reader<'_> {
         let record = Rc::new(self.read(step, POISON)?);
         self.poisons.insert(step, Rc::clone(&record));
         Ok(record)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn effectiveness_is_one_for_a_free_cure_and_a_half_for_no_effect() {
-        assert_eq!(defense_effectiveness(1.0, 0.0), 1.0);
-        assert_eq!(defense_effectiveness(0.0, 0.0), 0.5);
-        assert_eq!(defense_effectiveness(-0.2, -0.1), 0.5);
-        assert_eq!(defense_effectiveness(0.0, 0.5), 0.25);
     }
 }
