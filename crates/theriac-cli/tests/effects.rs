@@ -1,5 +1,6 @@
 //! Every attack does what it is for, and every kind of defense helps somewhere, on real digits. One seed and small networks: the
-//! margins are wide, the studies in `configs/` measure.
+//! margins are wide, the studies in `configs/` measure. The defenses' settings were chosen so that they work at this small size; with
+//! their defaults fine-tuning and adversarial training did not reach the margins, and activation clustering found nothing here.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod common;
