@@ -1,0 +1,247 @@
+//! The gradient with respect to the weights, and with respect to the bias.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::pack::Frame;
+use super::shape::Conv;
+use crate::cpu::{Cpu, load, store};
+use crate::memory::{Block, Out, scratch};
+use crate::tile::{Steps, Tile, accumulate, with_tile};
+
+/// Floats of input and gradient that are walked through again for every tile of weights: they should stay in the first-level cache.
+const BLOCK_FLOATS: usize = 6 << 10;
+/// Partial sums are kept for so many parts of the batch, if they are small.
+const MOST_CHUNKS: usize = 16;
+/// Partial sums of all chunks together.
+const PARTIAL_FLOATS: usize = 1 << 20;
+
+/// How the weight gradient of a convolution is computed.
+///
+/// Each weight is a sum over all pixels of the batch. The batch is cut into chunks, each with sums of its own, which are added in order:
+/// so the result does not depend on which thread took which chunk. Where the weights are many, there is one chunk, and the threads
+/// share out the weights instead.
+pub(crate) struct WeightGradient {
+    conv: Conv,
+    input: Frame,
+    gradient: Frame,
+    /// Where the input of each weight begins in a framed image: rows of the kernel, columns, input channels.
+    origins: Vec<usize>,
+    chunks: usize,
+}
+
+impl WeightGradient {
+    pub fn new(cpu: Cpu, conv: &Conv) -> Self {
+        let size = [conv.height, conv.width];
+        let before = conv.padding;
+        let frame = [conv.height + 2 * before[0], conv.width + 2 * before[1]];
+        let input = Frame { size, channels: conv.inputs, channels_out: conv.inputs, before, frame };
+        let size = [conv.rows(), conv.columns()];
+        let channels_out = conv.outputs.next_multiple_of(cpu.lanes());
+        let gradient = Frame { size, channels: conv.outputs, channels_out, before: [0, 0], frame: size };
+        let run = conv.kernel[1] * conv.inputs;
+        let origins: Vec<usize> =
+            (0..conv.kernel[0]).flat_map(|row| (0..run).map(move |at| row * input.pitch() + at)).collect();
+        let partial = origins.len() * channels_out;
+        // A power of two, which most numbers of threads divide.
+        let chunks = 1 << (PARTIAL_FLOATS / partial).clamp(1, MOST_CHUNKS).min(conv.batch).ilog2();
+        Self { conv: *conv, input, gradient, origins, chunks }
+    }
+
+    /// Writes the gradient: `[outputs, inputs, kernel rows, kernel columns]`.
+    pub fn run(&self, cpu: Cpu, input: &[f32], gradient: &[f32], out: Out) {
+        let conv = &self.conv;
+        assert!(
+            input.len() == conv.input_len() && gradient.len() == conv.output_len() && out.len() == conv.weight_len(),
+            "sizes of a convolution"
+        );
+        let partial_len = self.origins.len() * self.gradient.channels_out;
+        let partial = Block::new(self.chunks * partial_len);
+        // SAFETY: the block has this size, and nobody else knows it yet.
+        let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * partial_len) };
+        if self.chunks == 1 {
+            self.by_weights(cpu, input, gradient, sums);
+        } else {
+            let image = |chunk: usize| chunk * conv.batch / self.chunks;
+            (0..self.chunks).into_par_iter().for_each(|chunk| {
+                let images = image(chunk)..image(chunk + 1);
+                self.chunk(cpu, images, input, gradient, sums.at(chunk * partial_len));
+            });
+        }
+        // SAFETY: every partial sum was written above.
+        let sums = unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) };
+        self.gather(sums, out);
+    }
+
+    /// Sums over `images`, framing one after the other.
+    fn chunk(&self, cpu: Cpu, images: std::ops::Range<usize>, input: &[f32], gradient: &[f32], sums: *mut f32) {
+        let image_in = self.conv.height * self.conv.width * self.conv.inputs;
+        let image_out = self.conv.pixels() * self.conv.outputs;
+        scratch(self.input.len() + self.gradient.len(), |room| {
+            let (framed_input, framed_gradient) = (room, room.wrapping_add(self.input.len()));
+            for (index, image) in images.enumerate() {
+                let [mut a, mut b] = [input[image * image_in..].as_ptr(), gradient[image * image_out..].as_ptr()];
+                // SAFETY: the slices hold whole images, the working memory one framed image of each.
+                unsafe {
+                    if !self.input.is_trivial() {
+                        self.input.copy(a, framed_input);
+                        a = framed_input;
+                    }
+                    if !self.gradient.is_trivial() {
+                        self.gradient.copy(b, framed_gradient);
+                        b = framed_gradient;
+                    }
+                }
+                let blocks = 0..usize::MAX;
+                cpu.run(Sweep { plan: self, input: a, gradient: b, images: 1, blocks, sums, first: index == 0 });
+            }
+        });
+    }
+
+    /// Sums over the whole batch, a thread taking some output channels.
+    fn by_weights(&self, cpu: Cpu, input: &[f32], gradient: &[f32], sums: Out) {
+        let batch = self.conv.batch;
+        let frames = |frame: &Frame, values: &[f32]| {
+            let image = values.len() / batch;
+            let room = Block::new(batch * frame.len());
+            // SAFETY: the block has this size, and nobody else knows it yet.
+            let framed = unsafe { Out::uninitialised(room.as_ptr(), batch * frame.len()) };
+            // SAFETY: whole images, each written by one thread.
+            let copy =
+                |index: usize| unsafe { frame.copy(values[index * image..].as_ptr(), framed.at(index * frame.len())) };
+            (0..batch).into_par_iter().for_each(copy);
+            room
+        };
+        let (input, gradient) = (frames(&self.input, input), frames(&self.gradient, gradient));
+        let channels = 2 * cpu.lanes();
+        (0..self.gradient.channels_out.div_ceil(channels)).into_par_iter().for_each(|block| {
+            cpu.run(Sweep {
+                plan: self,
+                input: input.as_ptr(),
+                gradient: gradient.as_ptr(),
+                images: batch,
+                blocks: block..block + 1,
+                sums: sums.at(0),
+                first: true,
+            });
+        });
+    }
+
+    /// Adds the chunks in order and puts the weights into the checkpoint's order.
+    fn gather(&self, sums: &[f32], out: Out) {
+        let conv = &self.conv;
+        let area = conv.kernel[0] * conv.kernel[1];
+        let channels = self.gradient.channels_out;
+        let partial_len = self.origins.len() * channels;
+        let gather = |output: usize| {
+            for input in 0..conv.inputs {
+                for tap in 0..area {
+                    let at = (tap * conv.inputs + input) * channels + output;
+                    let sum: f32 = (0..self.chunks).map(|chunk| sums[chunk * partial_len + at]).sum();
+                    // SAFETY: each thread writes the weights of its own output channels.
+                    unsafe { *out.at((output * conv.inputs + input) * area + tap) = sum };
+                }
+            }
+        };
+        match conv.weight_len() > 1 << 14 {
+            true => (0..conv.outputs).into_par_iter().for_each(gather),
+            false => (0..conv.outputs).for_each(gather),
+        }
+    }
+}
+
+/// All tiles of weights, for some images.
+struct Sweep<'a> {
+    plan: &'a WeightGradient,
+    input: *const f32,
+    gradient: *const f32,
+    images: usize,
+    /// Blocks of output channels.
+    blocks: std::ops::Range<usize>,
+    sums: *mut f32,
+    /// Whether the sums begin here, instead of being added to.
+    first: bool,
+}
+
+impl WithSimd for Sweep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let plan = self.plan;
+        let channels = plan.gradient.channels_out;
+        let rows = plan.conv.rows();
+        // Some rows of an image, or several whole images, at a time.
+        let row_floats = plan.conv.stride[0] * plan.input.pitch() + plan.gradient.pitch();
+        let rows_at_once = (BLOCK_FLOATS / row_floats).clamp(1, rows);
+        for image in 0..self.images {
+            for row in (0..rows).step_by(rows_at_once) {
+                let some = rows_at_once.min(rows - row);
+                let begin = self.first && image == 0 && row == 0;
+                let a =
+                    self.input.wrapping_add(image * plan.input.len() + row * plan.conv.stride[0] * plan.input.pitch());
+                let b = self.gradient.wrapping_add(image * plan.gradient.len() + row * plan.gradient.pitch());
+                for block in self.blocks.start..self.blocks.end.min(channels.div_ceil(2 * S::F32_LANES)) {
+                    let channel = block * 2 * S::F32_LANES;
+                    let vectors = (channels - channel) / S::F32_LANES;
+                    let b = b.wrapping_add(channel);
+                    with_tile!(simd, vectors, sweep, &self, [a, b], some, channel, begin);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sweep<S: Simd, const P: usize, const V: usize>(
+    simd: S,
+    task: &Sweep,
+    [a, b]: [*const f32; 2],
+    rows: usize,
+    channel: usize,
+    begin: bool,
+) {
+    let plan = task.plan;
+    let channels = plan.gradient.channels_out;
+    let steps = [
+        Steps { count: rows, a: plan.conv.stride[0] * plan.input.pitch(), b: plan.gradient.pitch() },
+        Steps { count: plan.conv.columns(), a: plan.conv.stride[1] * plan.conv.inputs, b: channels },
+    ];
+    let weights = plan.origins.len();
+    for start in (0..weights).step_by(P) {
+        // Beyond the last weight the last one is computed again, and not stored.
+        let offsets: [usize; P] = std::array::from_fn(|p| plan.origins[(start + p).min(weights - 1)]);
+        let zero: Tile<S, P, V> = [[simd.splat_f32s(0.0); V]; P];
+        // SAFETY: the framed images reach as far as the kernel, the gradient's channels are padded to whole vectors.
+        let sums = unsafe { accumulate(simd, zero, a, &offsets, b, steps) };
+        for (p, sums) in sums.iter().enumerate().take(weights - start) {
+            for (v, &sum) in sums.iter().enumerate() {
+                let to = task.sums.wrapping_add((start + p) * channels + channel + v * S::F32_LANES);
+                // SAFETY: within the partial sums, which this task alone writes; they are read only after they were written.
+                unsafe {
+                    store::<S>(to, if begin { sum } else { simd.add_f32s(sum, load::<S>(to)) });
+                }
+            }
+        }
+    }
+}
+
+/// Sums over pixels: the gradient of a bias. `values` is `[pixels, channels]`.
+pub fn channel_sums(values: &[f32], channels: usize) -> Vec<f32> {
+    const PIXELS: usize = 512;
+    let parts: Vec<Vec<f32>> = values
+        .par_chunks(PIXELS * channels)
+        .map(|part| {
+            let mut sums = vec![0.0; channels];
+            for pixel in part.chunks_exact(channels) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+            }
+            sums
+        })
+        .collect();
+    let mut sums = vec![0.0; channels];
+    for part in parts {
+        sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+    }
+    sums
+}

@@ -1,0 +1,115 @@
+//! The instruction set that kernels run on.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// An instruction set of this processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu(Arch);
+
+impl Cpu {
+    /// The widest that this processor has.
+    pub fn best() -> Self {
+        Self(Arch::new())
+    }
+
+    /// All that this processor has, the widest first. The last one is portable code, without vectors.
+    pub fn all() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        {
+            found.extend(pulp::x86::V4::try_new().map(Arch::V4));
+            found.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
+        found.push(Arch::Scalar);
+        found.into_iter().map(Self).collect()
+    }
+
+    /// The same, or narrower vectors where `channels` would leave the greater part of a wide one empty.
+    pub(crate) fn fitting(self, channels: usize) -> Self {
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        if let Arch::V4(wide) = self.0
+            && (1..=8).contains(&(channels % 16))
+        {
+            return Self(Arch::V3(*wide));
+        }
+        let _ = channels;
+        self
+    }
+
+    /// Floats of a vector.
+    pub(crate) fn lanes(self) -> usize {
+        match self.0 {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V4(_) => 16,
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V3(_) => 8,
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(_) => 4,
+            _ => 1,
+        }
+    }
+
+    /// Runs `task` compiled for this instruction set.
+    pub(crate) fn run<T: WithSimd>(self, task: T) -> T::Output {
+        self.0.dispatch(task)
+    }
+}
+
+/// `max(0, value)`; not a number stays not a number.
+#[inline(always)]
+pub(crate) fn relu<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.less_than_or_equal_f32s(value, zero), zero, value)
+}
+
+/// Loads a vector from memory that need not be aligned.
+///
+/// # Safety
+/// A whole vector from `from` on must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: the caller promises the memory; a vector of floats has no invalid bits.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Stores a vector to memory that need not be aligned.
+///
+/// # Safety
+/// A whole vector from `to` on must be writable.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
+    // SAFETY: the caller promises the memory.
+    unsafe { to.cast::<S::f32s>().write_unaligned(value) }
+}
+
+/// Loads `count` floats, at most a vector; the rest is zero.
+///
+/// # Safety
+/// `count` floats from `from` on must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load_part<S: Simd>(simd: S, from: *const f32, count: usize) -> S::f32s {
+    // SAFETY: the caller promises the memory.
+    unsafe {
+        match count >= S::F32_LANES {
+            true => load::<S>(from),
+            false => simd.partial_load_f32s(std::slice::from_raw_parts(from, count)),
+        }
+    }
+}
+
+/// Stores the first `count` floats of a vector, at most all.
+///
+/// # Safety
+/// `count` floats from `to` on must be writable. They may be uninitialised.
+#[inline(always)]
+pub(crate) unsafe fn store_part<S: Simd>(to: *mut f32, value: S::f32s, count: usize) {
+    // SAFETY: the caller promises the memory; the vector's bytes lie in `value`.
+    unsafe {
+        match count >= S::F32_LANES {
+            true => store::<S>(to, value),
+            false => std::ptr::copy_nonoverlapping((&raw const value).cast::<f32>(), to, count),
+        }
+    }
+}
