@@ -44,7 +44,7 @@ fn main() {
         for &algorithm in conv.algorithms(cpu) {
             let passes: [&(dyn Fn() + Sync); 3] = [
                 &|| conv.forward(cpu, algorithm, &input, &weights, None, None, out(conv.output_len())),
-                &|| conv.input_gradient(cpu, algorithm, &gradient, &weights, out(conv.input_len())),
+                &|| conv.input_gradient(cpu, algorithm, &gradient, &weights, None, out(conv.input_len())),
                 &|| conv.weight_gradient(cpu, algorithm, &input, &gradient, out(conv.weight_len())),
             ];
             print!("{name:<12} {:<7}", format!("{algorithm:?}"));

@@ -10,6 +10,7 @@
 pub mod conv;
 pub mod cpu;
 pub mod memory;
+pub mod pool;
 mod tile;
 
 pub use conv::{Algorithm, Conv};

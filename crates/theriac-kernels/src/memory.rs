@@ -53,6 +53,42 @@ impl Drop for Block {
     }
 }
 
+/// Floats on the heap, aligned to cache lines.
+#[derive(Debug)]
+pub struct Floats {
+    block: Block,
+    len: usize,
+}
+
+impl Floats {
+    /// Takes memory for `len` floats and lets `write` fill it.
+    ///
+    /// # Safety
+    /// `write` must write all of them. Every kernel writes the whole of its result.
+    pub unsafe fn written(len: usize, write: impl FnOnce(Out)) -> Self {
+        let block = Block::new(len);
+        // SAFETY: the block has this size, and nobody else knows it yet.
+        write(unsafe { Out::uninitialised(block.as_ptr(), len) });
+        Self { block, len }
+    }
+}
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: all were written when the memory was taken.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and the block belongs to these floats alone.
+        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr(), self.len) }
+    }
+}
+
 thread_local! {
     static SCRATCH: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::pack::{Frame, Packed, Source};
 use super::shape::Conv;
-use crate::cpu::{Cpu, load_part, relu, store_part};
+use crate::cpu::{Cpu, load_part, store_part};
 use crate::memory::{Out, scratch};
 use crate::tile::{Steps, Tile, accumulate, with_tile};
 
@@ -19,8 +19,6 @@ pub(crate) struct Finish<'a> {
     pub bias: Option<&'a [f32]>,
     /// Added to each value: an activation of the output's shape.
     pub add: Option<&'a [f32]>,
-    /// Negative values become zero.
-    pub relu: bool,
 }
 
 /// The same window and weights for a set of pixels.
@@ -270,11 +268,10 @@ impl Finish<'_> {
             Some(bias) => simd.add_f32s(sum, unsafe { load_part(simd, bias.as_ptr().add(channel), count) }),
             None => sum,
         };
-        let sum = match self.add {
+        match self.add {
             // SAFETY: the addend has the output's shape.
             Some(add) => simd.add_f32s(sum, unsafe { load_part(simd, add.as_ptr().add(index), count) }),
             None => sum,
-        };
-        if self.relu { relu(simd, sum) } else { sum }
+        }
     }
 }

@@ -11,11 +11,24 @@ mod winograd;
 
 pub use shape::Conv;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::cpu::Cpu;
 use crate::memory::Out;
 use direct::{Correlation, Finish};
 use weights::WeightGradient;
 use winograd::{Size, Winograd};
+
+/// Cost of transforming a value, in multiply-adds of a tile: measured, see `benches/conv.rs`.
+const TRANSFORM_TWO: f64 = 9.0;
+const TRANSFORM_FOUR: f64 = 13.0;
+
+static WINOGRAD: AtomicBool = AtomicBool::new(true);
+
+/// Leaves Winograd's algorithm out of [`Conv::fastest`] from now on, or takes it back in: for measurements.
+pub fn set_winograd(on: bool) {
+    WINOGRAD.store(on, Ordering::Relaxed);
+}
 
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +52,19 @@ impl Conv {
         if fits { &[Algorithm::Direct, Algorithm::Two, Algorithm::Four] } else { &[Algorithm::Direct] }
     }
 
+    /// The algorithm that should be fastest, by the number of multiply-adds and of transformed values.
+    pub fn fastest(&self, cpu: Cpu) -> Algorithm {
+        let tiles = |size: usize| (self.rows().div_ceil(size) * self.columns().div_ceil(size)) as f64;
+        let (products, values) = ((self.inputs * self.outputs) as f64, (self.inputs + self.outputs) as f64);
+        let cost = |algorithm: &Algorithm| match algorithm {
+            Algorithm::Direct => self.pixels() as f64 * (self.kernel[0] * self.kernel[1]) as f64 * products,
+            Algorithm::Two => tiles(2) * 16.0 * (products + TRANSFORM_TWO * values),
+            Algorithm::Four => tiles(4) * 36.0 * (products + TRANSFORM_FOUR * values),
+        };
+        let all = if WINOGRAD.load(Ordering::Relaxed) { self.algorithms(cpu) } else { &[Algorithm::Direct] };
+        *all.iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the direct algorithm computes every convolution")
+    }
+
     /// The output, with an optional bias and an activation of the output's shape added.
     pub fn forward(
         &self,
@@ -50,7 +76,7 @@ impl Conv {
         add: Option<&[f32]>,
         out: Out,
     ) {
-        let finish = Finish { bias, add, relu: false };
+        let finish = Finish { bias, add };
         match algorithm {
             Algorithm::Direct => {
                 let cpu = cpu.fitting(self.outputs);
@@ -61,9 +87,17 @@ impl Conv {
         }
     }
 
-    /// The gradient with respect to the input.
-    pub fn input_gradient(&self, cpu: Cpu, algorithm: Algorithm, gradient: &[f32], weights: &[f32], out: Out) {
-        let finish = Finish::default();
+    /// The gradient with respect to the input, with an optional activation of the input's shape added.
+    pub fn input_gradient(
+        &self,
+        cpu: Cpu,
+        algorithm: Algorithm,
+        gradient: &[f32],
+        weights: &[f32],
+        add: Option<&[f32]>,
+        out: Out,
+    ) {
+        let finish = Finish { bias: None, add };
         match algorithm {
             Algorithm::Direct => {
                 let cpu = cpu.fitting(self.inputs);

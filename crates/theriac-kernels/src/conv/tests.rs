@@ -79,7 +79,7 @@ fn check(conv: &Conv) {
             conv.forward(cpu, algorithm, &input, &weights, Some(&bias), Some(&add), Out::new(&mut found));
             close("forward", &found, &output);
             let mut found = vec![f32::NAN; input.len()];
-            conv.input_gradient(cpu, algorithm, &gradient, &weights, Out::new(&mut found));
+            conv.input_gradient(cpu, algorithm, &gradient, &weights, None, Out::new(&mut found));
             close("input", &found, &input_gradient);
             let mut found = vec![f32::NAN; weights.len()];
             conv.weight_gradient(cpu, algorithm, &input, &gradient, Out::new(&mut found));
@@ -153,7 +153,7 @@ fn the_same_bits_for_any_number_of_threads() {
                 let (mut output, mut inputs, mut weight) =
                     (vec![0.0; gradient.len()], vec![0.0; input.len()], vec![0.0; weights.len()]);
                 conv.forward(cpu, algorithm, &input, &weights, None, None, Out::new(&mut output));
-                conv.input_gradient(cpu, algorithm, &gradient, &weights, Out::new(&mut inputs));
+                conv.input_gradient(cpu, algorithm, &gradient, &weights, None, Out::new(&mut inputs));
                 conv.weight_gradient(cpu, algorithm, &input, &gradient, Out::new(&mut weight));
                 [output, inputs, weight].concat().iter().map(|value: &f32| value.to_bits()).collect::<Vec<_>>()
             })

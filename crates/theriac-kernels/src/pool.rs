@@ -1,0 +1,186 @@
+//! ReLU and max-pooling by 2 x 2, which commute: `max(0, .)` of the largest of four.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::cpu::Cpu;
+use crate::memory::Out;
+
+/// A batch of activations that is pooled: `[batch, height, width, channels]`. A last odd row or column is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Images.
+    pub batch: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl Pool {
+    /// Floats of the input.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+
+    /// Floats of the output.
+    pub fn output_len(&self) -> usize {
+        self.batch * (self.height / 2) * (self.width / 2) * self.channels
+    }
+
+    /// Where the pixel at the left of `row` begins in the input; rows are counted over the whole batch.
+    fn line(&self, row: usize) -> usize {
+        let rows = self.height / 2;
+        ((row / rows) * self.height + row % rows * 2) * self.width * self.channels
+    }
+
+    /// Writes the pooled activation to `out`, and returns which of the four pixels each value came from (rows first; the first of equal
+    /// ones, and NaN before all numbers).
+    pub fn forward(&self, cpu: Cpu, input: &[f32], out: Out) -> Vec<u8> {
+        assert!(input.len() == self.input_len() && out.len() == self.output_len(), "sizes of a pooling");
+        let mut chosen = vec![0; self.output_len()];
+        let line = self.width / 2 * self.channels;
+        if line > 0 {
+            chosen.par_chunks_exact_mut(line).enumerate().for_each(|(row, chosen)| {
+                // SAFETY: each row is written by one thread.
+                let out = unsafe { std::slice::from_raw_parts_mut(out.at(row * line).cast(), line) };
+                cpu.run(Forward { pool: self, input: &input[self.line(row)..], out, chosen });
+            });
+        }
+        chosen
+    }
+
+    /// Writes the gradient of the input to `out`, from the pooled activation, its origins and its gradient.
+    pub fn backward(&self, cpu: Cpu, output: &[f32], chosen: &[u8], gradient: &[f32], out: Out) {
+        let len = self.output_len();
+        assert!(
+            [output.len(), chosen.len(), gradient.len()] == [len; 3] && out.len() == self.input_len(),
+            "sizes of a pooling"
+        );
+        let image = self.height * self.width * self.channels;
+        (0..self.batch).into_par_iter().for_each(|index| {
+            // SAFETY: each image is written by one thread, first with zeros.
+            let out = unsafe {
+                std::ptr::write_bytes(out.at(index * image), 0, image);
+                std::slice::from_raw_parts_mut(out.at(index * image), image)
+            };
+            let pixels = len / self.batch;
+            let range = index * pixels..(index + 1) * pixels;
+            let [output, gradient] = [output, gradient].map(|values| &values[range.clone()]);
+            cpu.run(Backward { pool: self, output, chosen: &chosen[range], gradient, out });
+        });
+    }
+}
+
+/// One row of the output.
+struct Forward<'a> {
+    pool: &'a Pool,
+    input: &'a [f32],
+    out: &'a mut [std::mem::MaybeUninit<f32>],
+    chosen: &'a mut [u8],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let channels = self.pool.channels;
+        let below = self.pool.width * channels;
+        let pixels = self.out.chunks_exact_mut(channels).zip(self.chosen.chunks_exact_mut(channels));
+        for (column, (out, chosen)) in pixels.enumerate() {
+            let at = 2 * column * channels;
+            let [a, b, c, d] =
+                [at, at + channels, at + below, at + below + channels].map(|at| &self.input[at..][..channels]);
+            for channel in 0..channels {
+                let (mut best, mut index) = (a[channel], 0);
+                for (number, values) in [(1, b), (2, c), (3, d)] {
+                    let value = values[channel];
+                    let better = (value > best) | value.is_nan();
+                    best = if better { value } else { best };
+                    index = if better { number } else { index };
+                }
+                chosen[channel] = index;
+                out[channel].write(if best <= 0.0 { 0.0 } else { best });
+            }
+        }
+    }
+}
+
+/// One image.
+struct Backward<'a> {
+    pool: &'a Pool,
+    output: &'a [f32],
+    chosen: &'a [u8],
+    gradient: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let channels = self.pool.channels;
+        let below = self.pool.width * channels;
+        for row in 0..self.pool.height / 2 {
+            let (upper, lower) = self.out[2 * row * below..][..2 * below].split_at_mut(below);
+            for column in 0..self.pool.width / 2 {
+                let at = (row * (self.pool.width / 2) + column) * channels;
+                let [output, gradient] = [self.output, self.gradient].map(|values| &values[at..][..channels]);
+                let chosen = &self.chosen[at..][..channels];
+                for (number, line) in [&mut *upper, &mut *lower].into_iter().enumerate() {
+                    let (left, right) = line[2 * column * channels..][..2 * channels].split_at_mut(channels);
+                    let number = 2 * number as u8;
+                    for channel in 0..channels {
+                        // A unit that was cut off by ReLU passes nothing on.
+                        let value = if output[channel] == 0.0 { 0.0 } else { gradient[channel] };
+                        left[channel] = if chosen[channel] == number { value } else { 0.0 };
+                        right[channel] = if chosen[channel] == number + 1 { value } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_positive_value_and_its_gradient() {
+        // Two channels, 3 x 5: the last row and column are left out.
+        let pool = Pool { batch: 2, height: 3, width: 5, channels: 2 };
+        let mut input: Vec<f32> = (0..60).map(|value| ((value * 37) % 61) as f32 - 30.0).collect();
+        input[2] = f32::NAN;
+        for cpu in Cpu::all() {
+            let mut output = vec![-1.0; pool.output_len()];
+            let chosen = pool.forward(cpu, &input, Out::new(&mut output));
+            let mut gradient = vec![f32::NAN; pool.input_len()];
+            let ones: Vec<f32> = (1..=pool.output_len()).map(|value| value as f32).collect();
+            pool.backward(cpu, &output, &chosen, &ones, Out::new(&mut gradient));
+            let mut expected = vec![0.0; pool.input_len()];
+            for at in 0..pool.output_len() {
+                let (channel, pixel) = (at % 2, at / 2);
+                let (image, row, column) = (pixel / 2, 0, pixel % 2);
+                let four: Vec<usize> = [(0, 0), (0, 1), (1, 0), (1, 1)]
+                    .map(|(down, right)| ((image * 3 + 2 * row + down) * 5 + 2 * column + right) * 2 + channel)
+                    .into();
+                let first_nan = four.iter().copied().find(|&at| input[at].is_nan());
+                let largest = four.iter().copied().max_by(|&a, &b| input[a].total_cmp(&input[b])).unwrap();
+                let from = first_nan.unwrap_or(largest);
+                assert!(input[from].is_nan() == output[at].is_nan());
+                if !output[at].is_nan() {
+                    assert_eq!(output[at], input[from].max(0.0));
+                }
+                if output[at] != 0.0 {
+                    expected[from] = ones[at];
+                }
+            }
+            assert_eq!(gradient, expected);
+        }
+    }
+}
