@@ -79,13 +79,36 @@ fn a_checkpoint_restores_the_same_predictions() {
     assert!(error.contains("there is no tensor"), "{error}");
 }
 
+fn input_gradient(network: &Network, images: &Batch, labels: &[Label]) -> Batch {
+    Batch::from_tensor(theriac_nn::input_gradient(network, images.to_tensor(&network.device), labels))
+}
+
+#[test]
+fn a_network_with_loaded_weights_has_the_input_gradient_of_the_trained_one() {
+    let test = bars(30, 4);
+    let trained = run("resnet", "width=4 stages=2", 2, 5).network;
+    let loaded = network("resnet", "width=4 stages=2", &test, 99).decode(&trained.encode()).unwrap();
+    let indices: Vec<usize> = (0..30).collect();
+    let (images, labels) = (Batch::gather(&test, &indices), test.labels());
+    let expected = input_gradient(&trained, &images, &labels);
+    // Twice: statistics that were overwritten would show.
+    for _ in 0..2 {
+        assert_eq!(input_gradient(&loaded, &images, &labels), expected);
+    }
+    assert_eq!(loaded.encode(), trained.encode());
+    let fresh = network("resnet", "width=4 stages=2", &test, 99);
+    let before = fresh.encode();
+    input_gradient(&fresh, &images, &labels);
+    assert_eq!(fresh.encode(), before);
+}
+
 #[test]
 fn the_input_gradient_agrees_with_central_differences_and_leaves_the_network_alone() {
     let test = bars(3, 4);
     let trained = run("resnet", "width=4 stages=2", 1, 5).network;
     let before = trained.encode();
     let (images, labels) = (Batch::gather(&test, &[0, 1, 2]), test.labels());
-    let gradient = trained.input_gradient(&images, &labels);
+    let gradient = input_gradient(&trained, &images, &labels);
     let loss = |images: &Batch| theriac_nn::losses(&trained.logits_of(images), &labels).iter().sum::<f64>();
     // A step small enough to stay between the kinks of ReLU, large enough for single precision.
     let step = 2e-3;
