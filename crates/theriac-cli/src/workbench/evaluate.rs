@@ -182,7 +182,7 @@ mod tests {
 
     impl Guard for Refuses {
         fn scores(&self, inputs: &Dataset) -> Vec<f64> {
-            let score = |index| f64::from(u8::from(self.0.contains(&u64::from(inputs.id(index).0))));
+            let score = |index| f64::from(u8::from(self.0.contains(&inputs.id(index).0)));
             (0..inputs.len()).map(score).collect()
         }
 

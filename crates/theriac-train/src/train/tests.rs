@@ -207,7 +207,7 @@ fn smoothed_targets_are_probabilities() {
 fn every_sample_is_in_one_batch_and_none_is_alone() {
     assert_eq!(batch_ranges(7, 3), [0..3, 3..7]);
     assert_eq!(batch_ranges(8, 3), [0..3, 3..6, 6..8]);
-    assert_eq!(batch_ranges(3, 2), [0..3]);
-    assert_eq!((batch_ranges(1, 3), batch_ranges(2, 3)), (vec![0..1], vec![0..2]));
+    let one = |samples: usize, batch: usize| batch_ranges(samples, batch) == std::slice::from_ref(&(0..samples));
+    assert!(one(3, 2) && one(1, 3) && one(2, 3));
     assert_eq!(batch_ranges(3, 1), [0..1, 1..2, 2..3]);
 }
