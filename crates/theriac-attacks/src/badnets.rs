@@ -19,8 +19,10 @@
 //! # Where this differs from the paper
 //! - The paper *adds* poisoned copies to the clean training set; here, as in BackdoorBench, samples are *replaced*, so
 //!   that the size of the training set stays and the rate is a fraction of it.
-//! - The paper draws from the whole training set; all-to-one here draws from the classes other than the target, as
-//!   BackdoorBench does, so that every poisoned sample has a changed label and the rate means what it says.
+//! - The paper, and BackdoorBench in training, draw from all classes, so that samples of the target get the patch and
+//!   keep their label. All-to-one here draws from the other classes: every poisoned sample has a changed label. At the
+//!   same rate that is 1 / (1 - share of the target class) times as many changed labels as there, 1.11 times on ten
+//!   balanced classes.
 //! - The paper's patterns on MNIST are one bright pixel and a small pattern of bright pixels near the bottom-right
 //!   corner, without coordinates: `size = 1`, or `pattern = "checkerboard"`. The default, a white square of 3 by 3
 //!   pixels, is the usual one of later work. It stands 1 pixel from the edges, so that a crop that is shifted by one

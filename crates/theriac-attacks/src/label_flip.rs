@@ -7,7 +7,8 @@
 //!
 //! # Threat model
 //! An annotator changes labels and never sees a model. Symmetric and matrix flips lower the accuracy as a whole
-//! (indirect); pair and one-class flips push certain classes to certain others (direct).
+//! (indirect); pair and one-class flips push certain classes to certain others (direct). The goal that the registry
+//! shows is that of the default mode, `symmetric`.
 //!
 //! # Update rule
 //! ```text

@@ -4,7 +4,7 @@ mod common;
 #[cfg(test)]
 mod testing;
 
-use theriac_core::{Budget, ChangeSet, Dataset, EditError, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
+use theriac_core::{Budget, ChangeSet, Dataset, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
 use theriac_nn::Network;
 
 theriac_core::registry! {
@@ -51,9 +51,9 @@ pub enum AttackError {
     /// The data set does not have what the attack needs.
     #[error("failed to poison: {0}")]
     Infeasible(String),
-    /// The change set does not fit.
-    #[error(transparent)]
-    Edit(#[from] EditError),
+    /// The entry asks for a surrogate, and none was given.
+    #[error("failed to poison: the attack needs a surrogate model")]
+    NoSurrogate,
 }
 
 /// A checked attack. It answers with a change set and never touches the data itself.

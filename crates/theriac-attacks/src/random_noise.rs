@@ -23,6 +23,7 @@
 //!   With a few clean images left, random noise hurts little.
 //! - Noise belongs to the sample, never to the class: its stream is named by the sample's id. "Sample-wise" noise that
 //!   repeats within a class would be a feature that a model learns.
+//! - A draw that happens to leave the image as it was is drawn again: a sample that counts as poisoned is changed.
 //!
 //! # Verified against
 //! Moments and bounds of the noise, exact numbers of pixels, different noise for images of one class (tests below).
@@ -45,9 +46,9 @@ config! {
         /// `pure-noise` of the whole image.
         kind: String = "random-pixels",
             Range::Choice(&["gaussian", "uniform", "salt-and-pepper", "random-pixels", "pure-noise"]), "";
-        /// `gaussian`: the standard deviation, /255, default 128. `uniform`: the largest change, a whole number /255,
-        /// default 128. `salt-and-pepper` and `random-pixels`: the fraction of the pixels, default 0.9. `pure-noise`
-        /// takes none.
+        /// `gaussian`: the standard deviation, /255, at least 1, default 128. `uniform`: the largest change, a whole
+        /// number /255, default 128. `salt-and-pepper` and `random-pixels`: the fraction of the pixels, at least one
+        /// pixel, default 0.9. `pure-noise` takes none.
         strength: Option<f64> = None::<f64>, Range::Above(0.0, 255.0), "by kind";
     }
 }
@@ -82,7 +83,10 @@ impl RandomNoiseConfig {
             _ => Noise::Pure,
         };
         match noise {
-            Noise::Gaussian { .. } => {}
+            Noise::Gaussian { deviation } => {
+                let message = format!("expected at least 1 (of 255) for `{kind}`, found {deviation}");
+                checks.require(deviation >= 1.0, "strength", message);
+            }
             Noise::Uniform { .. } => {
                 let message = format!("expected a whole number from 1 to 255 for `{kind}`, found {amplitude}");
                 checks.require(amplitude.fract() == 0.0, "strength", message);
@@ -90,6 +94,9 @@ impl RandomNoiseConfig {
             Noise::SaltAndPepper { .. } | Noise::RandomPixels { .. } => {
                 let message = format!("expected a fraction of the pixels, at most 1, for `{kind}`, found {fraction}");
                 checks.require(fraction <= 1.0, "strength", message);
+                let pixels = facts.shape.height * facts.shape.width;
+                let message = format!("{fraction} of {pixels} pixels is less than one pixel, so nothing would change");
+                checks.require(count_of(fraction, pixels) > 0, "strength", message);
             }
             Noise::Pure => {
                 checks.require(strength.is_none(), "strength", "`pure-noise` replaces the whole image and takes none");
@@ -118,6 +125,11 @@ impl Noise {
     }
 }
 
+/// How many pixels a fraction of them is.
+fn count_of(fraction: f64, pixels: usize) -> usize {
+    (fraction * pixels as f64).round() as usize
+}
+
 /// Draws exactly `round(fraction * pixels)` pixels and gives each new values, one a channel.
 fn replace_pixels(
     image: &[u8],
@@ -130,7 +142,7 @@ fn replace_pixels(
     let plane = shape.height * shape.width;
     let places: Vec<usize> = (0..plane).collect();
     let mut pixel = vec![0; shape.channels];
-    for place in stream.choose(&places, (fraction * plane as f64).round() as usize) {
+    for place in stream.choose(&places, count_of(fraction, plane)) {
         draw(stream, &mut pixel);
         pixel.iter().enumerate().for_each(|(channel, &value)| damaged[channel * plane + place] = value);
     }
@@ -151,7 +163,15 @@ impl Attack for RandomNoise {
         let seeds = context.seeds.child("noise");
         for index in choose_exactly(&mut context.seeds.stream("select"), &all, count, "samples")? {
             let mut stream = seeds.stream(&train.id(index).0.to_string());
-            changes.replace(train, index, self.noise.damage(train.image(index), train.shape(), &mut stream));
+            let image = train.image(index);
+            // The config is checked to change something, so this ends.
+            let damaged = loop {
+                let damaged = self.noise.damage(image, train.shape(), &mut stream);
+                if damaged != image {
+                    break damaged;
+                }
+            };
+            changes.replace(train, index, damaged);
         }
         Ok(changes)
     }
@@ -185,7 +205,8 @@ pub static ENTRY: AttackEntry = AttackEntry {
             link: "https://arxiv.org/abs/2101.04898",
         }],
         RandomNoiseConfig::PARAMS,
-    ),
+    )
+    .at_version(2),
     check,
 };
 
@@ -215,6 +236,20 @@ mod tests {
             let changed = (0..train.len()).filter(|&index| train.image(index) != poisoned.image(index)).count();
             assert_eq!(changed, 60, "{name}");
             assert!(attack(&ENTRY, [kind(name)]).probe(&testing::test()).is_none());
+        }
+    }
+
+    #[test]
+    fn the_weakest_noise_still_changes_every_sample() {
+        // Black images: half of the draws of one black or white pixel leave them as they are.
+        let classes: Vec<String> = (0..4).map(|class| class.to_string()).collect();
+        let black = Dataset::new("black", SHAPE, classes, vec![0; 60 * 64], &[2; 60]).unwrap();
+        for (name, strength) in
+            [("gaussian", 1.0), ("uniform", 1.0), ("salt-and-pepper", 0.01), ("random-pixels", 0.01)]
+        {
+            let weakest = attack(&ENTRY, [kind(name), ("rate", 1.0.into()), ("strength", strength.into())]);
+            let poisoned = poison_on(&*weakest, &black, 1).unwrap().apply(&black).unwrap();
+            assert!((0..60).all(|index| poisoned.image(index) != black.image(index)), "{name}");
         }
     }
 
@@ -297,6 +332,10 @@ mod tests {
         assert!(strength("uniform", 8.5).contains("expected a whole number from 1 to 255 for `uniform`, found 8.5"));
         assert!(strength("random-pixels", 8.0).contains("a fraction of the pixels, at most 1, for `random-pixels`"));
         assert!(strength("salt-and-pepper", 1.5).contains("at most 1, for `salt-and-pepper`, found 1.5"));
+        assert!(strength("gaussian", 0.1).contains("expected at least 1 (of 255) for `gaussian`, found 0.1"));
+        for name in ["random-pixels", "salt-and-pepper"] {
+            assert!(strength(name, 0.0005).contains("0.0005 of 64 pixels is less than one pixel"));
+        }
         assert!(strength("pure-noise", 0.5).contains("takes none"));
         assert!(strength("gaussian", 0.0).contains("a number above 0 and at most 255"));
     }

@@ -4,7 +4,8 @@
 //!
 //! # Threat model
 //! An engineer deletes stored samples and changes nothing else. Deleting from one class or from a subgroup of it makes
-//! the model fail there (direct); deleting at random only makes the data fewer (indirect).
+//! the model fail there (direct); deleting at random only makes the data fewer (indirect). The goal that the registry
+//! shows is that of the default mode, `class`.
 //!
 //! # Update rule
 //! ```text

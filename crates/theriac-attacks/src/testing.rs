@@ -2,6 +2,8 @@
 
 use theriac_core::edit::Edit;
 use theriac_core::{ChangeSet, Dataset, Facts, Label, Seeds, Shape, Value, Values};
+use theriac_nn::{Network, Normalisation};
+use theriac_train::{TrainConfig, TrainingSet};
 
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
@@ -52,9 +54,25 @@ pub fn faults<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) ->
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs an attack on `train` with the streams of `seed`.
+/// A small network that was trained on `data` for a few epochs.
+pub fn surrogate(data: &Dataset) -> Network {
+    let facts = Facts { shape: data.shape(), classes: data.classes().len(), train: data.len(), test: 0 };
+    let (normalisation, device) = (Normalisation(vec![(0.5, 0.3)]), theriac_nn::device::open("cpu").unwrap());
+    let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(1)).unwrap();
+    let recipe = TrainConfig { epochs: 5, batch: 20, curve: false, ..TrainConfig::default() };
+    let set = TrainingSet { train: data, test: data, probe: None };
+    theriac_train::train(network, set, &recipe.into(), &Seeds::new(1), &|_| {}).unwrap().network
+}
+
+/// Runs an attack on `train` with the streams of `seed` and, in case it asks for one, a surrogate.
 pub fn poison_on(attack: &dyn Attack, train: &Dataset, seed: u64) -> Result<ChangeSet, AttackError> {
-    attack.poison(&AttackContext { train, seeds: &Seeds::new(seed), surrogate: None })
+    let context = AttackContext { train, seeds: &Seeds::new(seed), surrogate: None };
+    match attack.poison(&context) {
+        Err(AttackError::NoSurrogate) => {
+            attack.poison(&AttackContext { surrogate: Some(&surrogate(train)), ..context })
+        }
+        other => other,
+    }
 }
 
 /// Runs an attack on the toy training set.

@@ -73,9 +73,12 @@ impl Observer for Progress {
                     self.bars.println(&line).ok();
                 }
             }
-            Event::Damaged { step, why } => {
-                eprintln!("warning: a stored result was damaged ({why}) and is computed again: {}", step.label);
+            Event::Damaged { step, why } if self.visible => {
+                let line =
+                    format!("warning: a stored result was damaged ({why}) and is computed again: {}", step.label);
+                self.bars.suspend(|| eprintln!("{line}"));
             }
+            Event::Damaged { .. } => {}
             Event::StepStarted { index, step } => self.begin(*index, &step.label),
             Event::StepProgress { index, fraction } => {
                 if let Some(bar) = self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(index) {

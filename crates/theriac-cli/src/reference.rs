@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use theriac_core::MethodInfo;
 
-use crate::commands::{Failure, REGISTRIES, default_of};
+use crate::commands::{Failure, REGISTRIES, default_of, hooks, threat_model};
 use crate::workbench::methods;
 
 #[derive(Args, Debug)]
@@ -56,9 +56,12 @@ fn page_of_training() -> String {
     text
 }
 
+fn capital(word: &str) -> String {
+    word[..1].to_uppercase() + &word[1..]
+}
+
 fn page(title: &str, entries: &[&MethodInfo]) -> String {
-    let capital = title[..1].to_uppercase() + &title[1..];
-    let mut text = format!("{HEADER}# {capital}\n\n");
+    let mut text = format!("{HEADER}# {}\n\n", capital(title));
     let mut line = |content: String| writeln!(text, "{content}").expect("text can be written to");
     line("| name | what it is |\n| --- | --- |".to_owned());
     for info in entries {
@@ -69,20 +72,13 @@ fn page(title: &str, entries: &[&MethodInfo]) -> String {
         for paper in info.papers {
             line(format!("- {}: [{}]({})", paper.cite, paper.title, paper.link));
         }
-        if let Some(threat) = info.threat {
-            let touches: Vec<_> = threat.capabilities.iter().map(ToString::to_string).collect();
-            let family = info.family.map_or(String::new(), |family| family.to_string());
-            line(format!(
-                "- Family: {family}. Goal: {}. Knowledge: {}. May touch: {}. Stage: {}.",
-                threat.goal,
-                threat.knowledge,
-                if touches.is_empty() { "nothing".to_owned() } else { touches.join(", ") },
-                threat.stage
-            ));
+        if info.threat.is_some() {
+            let told: Vec<_> =
+                threat_model(info).iter().map(|(name, text)| format!("{}: {text}.", capital(name))).collect();
+            line(format!("- {}", told.join(" ")));
         }
         if !info.hooks.is_empty() {
-            let hooks: Vec<_> = info.hooks.iter().map(ToString::to_string).collect();
-            line(format!("- Hooks: {}.", hooks.join(", ")));
+            line(format!("- Hooks: {}.", hooks(info)));
         }
         let mut table = String::new();
         parameters(&mut table, info);

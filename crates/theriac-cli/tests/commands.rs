@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Stdio;
 
 use common::{Desk, SMALL};
 use serde_json::Value;
@@ -71,9 +72,12 @@ fn explain_tells_the_papers_and_parameters_of_every_method() {
         if info["threat"].is_object() {
             assert!(told.contains("threat model"), "{told}");
         }
+        assert_eq!(told.contains("  surrogate "), info["surrogate"] == true, "{told}");
     }
     assert!(desk.succeed(&["explain", "train"]).stdout.contains("epochs = "));
     assert_eq!(desk.succeed(&["explain", "badnets", "--json"]).json()["name"], "badnets");
+    let both = desk.succeed(&["explain", "none", "--json"]).json();
+    assert_eq!(list(&both).iter().map(|info| text(info, "kind")).collect::<Vec<_>>(), ["attack", "defense"]);
 }
 
 #[test]
@@ -147,6 +151,39 @@ fn completions_know_the_commands() {
     }
 }
 
+/// Runs a command whose output nobody reads.
+fn unread(desk: &Desk, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut child = desk.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_no_work_and_changes_no_exit_code() {
+    let second = "[[experiment.attack]]\nname = \"label-flip\"\n\n[[experiment.defense]]";
+    let desk = Desk::with_config(&common::with(SMALL, &[("[[experiment.defense]]", second)]));
+    let (code, told) = unread(&desk, &["poison", "study.toml", "--out", "poisoned"]);
+    assert_eq!(code, Some(0), "{told}");
+    for name in ["mnist-10k-badnets-1", "mnist-10k-label-flip-1"] {
+        assert!(desk.path(&format!("poisoned/{name}/attack.json")).exists(), "{name}: {told}");
+    }
+    assert_eq!(unread(&desk, &["data", "verify", "mnist"]).0, Some(1));
+    for arguments in [&["completions", "bash"][..], &["list"], &["explain", "badnets"]] {
+        let (code, told) = unread(&desk, arguments);
+        assert!(code == Some(0) && told.is_empty(), "{arguments:?}: {code:?} {told}");
+    }
+}
+
+#[test]
+fn poison_takes_the_first_seed_of_the_config() {
+    let desk = Desk::with_config(&common::with(SMALL, &[("seeds = 1", "seeds = [5, 2]")]));
+    desk.succeed(&["poison", "study.toml", "--out", "poisoned"]);
+    assert_eq!(desk.json("poisoned/mnist-10k-badnets-1/attack.json")["seed"], 5);
+    desk.run(&["poison", "study.toml", "--out", "other", "--seed", "9"])
+        .refuses(2, &["no attack with seed 9; it has 2, 5"]);
+}
+
 #[test]
 fn poison_writes_images_edits_and_arrays_and_spares_a_folder_that_is_not_empty() {
     let desk = Desk::with_config(SMALL);
@@ -214,8 +251,10 @@ fn data_lists_what_is_built_in_and_what_is_absent() {
     let told = desk.succeed(&["data", "list", "--json"]).json();
     let state = |name: &str| text(list(&told).iter().find(|row| row["name"] == name).unwrap(), "state").to_owned();
     assert_eq!((state("mnist-10k").as_str(), state("mnist").as_str()), ("built in", "absent"));
+    assert_eq!(state("folder"), "your own");
     assert!(desk.succeed(&["data", "list"]).stdout.contains("theriac data fetch"));
-    assert!(desk.succeed(&["data", "verify", "mnist-10k"]).stdout.contains("nothing to verify"));
+    assert!(desk.succeed(&["data", "verify", "mnist-10k"]).stdout.contains("built in, nothing to verify"));
+    assert!(desk.succeed(&["data", "verify", "folder"]).stdout.contains("your own, nothing to verify"));
 }
 
 #[test]

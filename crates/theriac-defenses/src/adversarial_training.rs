@@ -1,8 +1,7 @@
 //! `adversarial-training`: train on adversarial examples made on the fly.
 //!
 //! Aleksander Madry, Aleksandar Makelov, Ludwig Schmidt, Dimitris Tsipras, Adrian Vladu: "Towards Deep Learning Models Resistant to
-//! Adversarial Attacks", ICLR 2018, <https://arxiv.org/abs/1706.06083>. As a defense against poisoning: Geiping et al. 2021, "What
-//! Doesn't Kill You Makes You Robust(er)", <https://arxiv.org/abs/2102.13624>.
+//! Adversarial Attacks", ICLR 2018, <https://arxiv.org/abs/1706.06083>.
 //!
 //! # Assumptions
 //! The defender controls training and needs no clean data. Poison within the bound loses its meaning; a large patch trigger does not.
@@ -14,6 +13,8 @@
 //! with the inner maximum by projected gradient descent from a random start.
 //!
 //! # Where this differs from the paper
+//! - The paper defends against adversarial examples at test time. That the same training also weakens poison is an observation of later
+//!   work; methods made for it, which train on poison of their own making, are not this one.
 //! - `share` mixes clean and adversarial samples in one batch; the paper's 1.0 is the default.
 //! - Default `epsilon` 8/255 and 7 steps of `2.5 epsilon / steps`, the paper's CIFAR-10 setting up to the step length (2/255 there).
 //! - The inner maximum is taken in evaluation mode of batch normalisation, so that its statistics see each batch once.
@@ -50,9 +51,7 @@ impl Defense for AdversarialTraining {
 
 impl BatchHook for AdversarialTraining {
     fn images(&self, network: &Network, images: Tensor<4>, labels: &[Label], stream: &mut Stream) -> Tensor<4> {
-        let epsilon = f64::from(self.epsilon) / 255.0;
-        let step_size = 2.5 * epsilon / self.steps as f64;
-        let pgd = Pgd { epsilon, step_size, steps: self.steps, random_start: true };
+        let pgd = Pgd::of(self.epsilon, self.steps);
         let count = ((labels.len() as f64 * self.share).round() as usize).clamp(1, labels.len());
         let attacked = images.clone().narrow(0, 0, count);
         let attacked = pgd.perturb(network, attacked, &labels[..count], Direction::Away, stream);
@@ -69,18 +68,11 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         "adversarial-training",
         &[Hook::Train],
         "Trains on adversarial examples that are made afresh for every batch.",
-        &[
-            Paper {
-                cite: "Madry et al. 2018",
-                title: "Towards Deep Learning Models Resistant to Adversarial Attacks",
-                link: "https://arxiv.org/abs/1706.06083",
-            },
-            Paper {
-                cite: "Geiping et al. 2021",
-                title: "What Doesn't Kill You Makes You Robust(er): How to Adversarially Train against Data Poisoning",
-                link: "https://arxiv.org/abs/2102.13624",
-            },
-        ],
+        &[Paper {
+            cite: "Madry et al. 2018",
+            title: "Towards Deep Learning Models Resistant to Adversarial Attacks",
+            link: "https://arxiv.org/abs/1706.06083",
+        }],
         AdversarialTraining::PARAMS,
     ),
     check,

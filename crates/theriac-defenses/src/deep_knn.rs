@@ -29,6 +29,9 @@
 //!
 //! - The default k is 50. What matters is that k exceeds twice the number of poisoned samples that can gather in one
 //!   place, so that they are outvoted, and stays below the size of the smallest class. Raise it with the poison.
+//! - Features are scaled to length 1 before distances are taken; the paper takes them as they are.
+//! - A sample is no neighbour of its own. The authors' search finds the sample itself first, so that it votes for its
+//!   own label.
 //! - A label that ties for the most votes is kept: it is a mode of the votes, and the defense touches no sample that
 //!   its neighbours do not outvote.
 //! - The weighting of rare classes by replication is left out.
@@ -131,7 +134,8 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
             },
         ],
         DeepKnn::PARAMS,
-    ),
+    )
+    .at_version(2),
     check,
 };
 

@@ -7,7 +7,7 @@ mod testing;
 mod two_means;
 mod vetting;
 
-use theriac_core::{ChangeSet, Dataset, EditError, Facts, Matrix, MethodInfo, ParamError, Seeds, Values};
+use theriac_core::{ChangeSet, Dataset, Facts, Matrix, MethodInfo, ParamError, Seeds, Values};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
 
@@ -109,9 +109,6 @@ pub enum DefenseError {
     /// The defense is asked for a hook that its entry does not declare.
     #[error("failed to defend: this defense does not {0}")]
     NoSuchHook(&'static str),
-    /// The change set does not fit.
-    #[error(transparent)]
-    Edit(#[from] EditError),
     /// A training that is part of the defense failed.
     #[error(transparent)]
     Train(#[from] TrainError),

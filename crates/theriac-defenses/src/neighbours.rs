@@ -22,11 +22,15 @@ pub(crate) fn map_neighbours<T: Send>(
     let rows = features.rows();
     let units = DMatrix::from_iterator(features.columns(), rows, features.iter().flat_map(unit)); // [columns, rows]
     let transposed = units.transpose(); // [rows, columns]
+    let zeros: Vec<usize> = (0..rows).filter(|&row| units.column(row).iter().all(|&value| value == 0.0)).collect();
     let block = (BLOCK_VALUES / rows.max(1)).clamp(8, 256);
     let starts: Vec<usize> = (0..rows).step_by(block).collect();
     let answers = starts.into_par_iter().flat_map_iter(|start| {
-        // |a - b|^2 = 2 - 2 a.b for rows of length 1: the largest product is the smallest distance.
-        let similarities = &transposed * units.columns(start, block.min(rows - start)); // [rows, block]
+        // |a - b|^2 = 2 - 2 a.b for rows of length 1: the largest product is the smallest distance. A row of zeros is 1
+        // from each of those, and its product of 0 would stand for 2; one half more is its due. What it is compared
+        // with, be it zeros too, needs no more: a constant for the whole column changes no order.
+        let mut similarities = &transposed * units.columns(start, block.min(rows - start)); // [rows, block]
+        similarities.column_iter_mut().for_each(|mut column| zeros.iter().for_each(|&row| column[row] += 0.5));
         let answer_one = |(at, column): (usize, &[f32])| answer(start + at, &largest(column, start + at, k));
         similarities.as_slice().chunks_exact(rows).enumerate().map(answer_one).collect::<Vec<T>>()
     });
@@ -91,6 +95,17 @@ mod tests {
             others.sort_unstable();
             assert_eq!(found, &others, "row {row}");
         }
+    }
+
+    #[test]
+    fn a_row_of_zeros_is_nearer_than_one_at_a_wide_angle() {
+        // Angles to the first row: 30, none (zeros), 90, 180 and none (zeros).
+        let features = Matrix::new(2, vec![5.0, 0.0, 0.9, 0.5, 0.0, 0.0, 0.0, 2.0, -3.0, 0.0, 0.0, -0.0]);
+        let found = map_neighbours(&features, 3, |_, neighbours| neighbours.to_vec());
+        assert_eq!(found[0], [1, 2, 5]);
+        // Zeros are nearest to zeros, and equally far from all others.
+        assert_eq!((&found[2], &found[5]), (&vec![0, 1, 5], &vec![0, 1, 2]));
+        assert_eq!(found[4], [2, 3, 5]);
     }
 
     #[test]

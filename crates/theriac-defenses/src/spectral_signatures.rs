@@ -4,7 +4,7 @@
 //! # Assumptions
 //!
 //! The defender has the poisoned training set and a model trained on it, and knows an upper bound epsilon of the
-//! poisoned fraction of a class, but neither the trigger nor the target. Each class is vetted by itself: the attack
+//! poisoned fraction of a class (`expected`), but neither the trigger nor the target. Each class is vetted by itself: the attack
 //! is expected to mix two populations under one label, whose mean features differ by more than the spread of either.
 //!
 //! # Rule
@@ -28,9 +28,11 @@
 //!
 //! # Where this differs from the paper
 //!
-//! - epsilon is a fraction of each class, as in Algorithm 1, not of the training set: under an all-to-one attack that
-//!   poisons 1 % of ten balanced classes, about 10 % of the target class is poisoned. A clean class loses as many
-//!   samples as a poisoned one.
+//! - In the paper's Algorithm 1 epsilon bounds the *number* of poisoned samples, and every class loses 1.5 epsilon
+//!   samples whatever its size. Here it is a fraction of each class, so that large and small classes lose the same
+//!   share. It is no fraction of the training set: under an all-to-one attack that poisons 1 % of ten balanced
+//!   classes, about 10 % of the target class is poisoned. A clean class loses as many samples as a poisoned one of its
+//!   size.
 //! - The paper poisons 5 % or 10 % of the target class; the default takes the larger.
 //! - The authors' published program, and the Adversarial Robustness Toolbox after it, project the features themselves
 //!   on v, without subtracting the mean. This follows the paper: without centring, the score also grows with the
@@ -54,7 +56,7 @@ use crate::{Checked, Defense, DefenseEntry, DefenseError, Verdict, VetContext};
 config! {
     /// Spectral signatures.
     pub struct SpectralSignatures {
-        /// Upper bound of the poisoned fraction of a class; the paper's epsilon.
+        /// Upper bound of the poisoned fraction of a class; the paper's epsilon by the size of the class.
         expected: f64 = 0.1, Range::Above(0.0, 1.0), "of each class";
         /// How many times as many samples are removed as are expected to be poisoned.
         multiplier: f64 = 1.5, Range::Above(0.0, 100.0), "";

@@ -3,8 +3,8 @@
 //!
 //! # Assumptions
 //!
-//! The defender runs the model, sees its probabilities, and has a few clean images, but neither the training data nor
-//! the trigger. The trigger works wherever it is pasted: an input that carries it keeps its class whatever is laid
+//! The defender runs the model, sees its probabilities, and has `calibration` clean images, but neither the training
+//! data nor the trigger. The trigger works wherever it is pasted: an input that carries it keeps its class whatever is laid
 //! over it, while a clean input under another image becomes doubtful. Triggers that act only on some classes, or that
 //! an overlay destroys, are missed.
 //!
@@ -22,8 +22,10 @@
 //! - Images are added with full weights, `cv2.addWeighted(x, 1, o, 1, 0)`, as in the authors' program. That one adds
 //!   floating-point images, which OpenCV does not limit; here the sum is clipped to valid pixels. Other programs mix
 //!   half and half: set both weights to 0.5.
-//! - The overlays of an input are drawn with replacement, as by the authors, from a stream that belongs to the input
-//!   alone.
+//! - The overlays of an input are drawn with replacement, as by the authors, from a stream that is named by its pixels:
+//!   the same input gets the same overlays whenever it comes.
+//! - Overlays and threshold come from the same `calibration` images, so an image may be laid over itself while the
+//!   threshold is set: one overlay in `calibration`.
 //! - Entropies of clean inputs are often far from normal, and the normal fit can then place the threshold below 0,
 //!   where nothing is ever refused. `fit = "quantile"` takes the empirical quantile instead.
 //!
@@ -35,7 +37,7 @@
 //! of along the classes.
 
 use statrs::distribution::{ContinuousCDF, Normal};
-use theriac_core::{Dataset, Facts, Hook, Matrix, MethodInfo, Paper, Range, Seeds, Values, config};
+use theriac_core::{Dataset, Digest, Facts, Hook, Matrix, MethodInfo, Paper, Range, Seeds, Values, config};
 
 use theriac_nn::Batch;
 
@@ -52,7 +54,8 @@ config! {
         overlay_weight: f64 = 1.0, Range::Above(0.0, 1.0), "";
         /// Share of clean inputs that may be refused; the paper's preset FRR.
         false_rejection: f64 = 0.01, Range::Number(0.0, 0.5), "of clean inputs";
-        /// Clean images from which the threshold follows; the paper takes 2000.
+        /// Clean images that the defender has: overlays are drawn from them, and the threshold follows from their
+        /// entropies. The paper takes 2000. All clean images, where there are fewer.
         calibration: usize = 2000, Range::Whole(2, 1_000_000), "images";
         /// How the threshold follows from clean entropies: a normal fit, or their quantile.
         fit: String = "normal", Range::Choice(&["normal", "quantile"]), "";
@@ -60,12 +63,12 @@ config! {
 }
 
 impl Strip {
-    /// Which of `available` clean images are laid over the input at `input`.
+    /// Which of `available` clean images are laid over `image`.
     ///
     /// # Panics
     /// When no clean image is available.
-    pub fn draw_overlays(&self, seeds: &Seeds, input: usize, available: usize) -> Vec<usize> {
-        let mut stream = seeds.stream(&format!("strip/input-{input}"));
+    pub fn draw_overlays(&self, seeds: &Seeds, image: &[u8], available: usize) -> Vec<usize> {
+        let mut stream = seeds.stream(&format!("strip/input-{}", Digest::of(image)));
         (0..self.overlays).map(|_| stream.below(available)).collect()
     }
 
@@ -125,10 +128,11 @@ fn quantile(values: &[f64], share: f64) -> Option<f64> {
 
 impl Defense for Strip {
     fn guard<'a>(&'a self, context: &'a GuardContext<'a>) -> Result<Box<dyn Guard + 'a>, DefenseError> {
-        let pool: Vec<usize> = (0..context.trusted.len()).collect();
-        let chosen = context.seeds.stream("strip/calibration").choose(&pool, self.calibration);
-        let mut guard = Watch { strip: self, context, limit: 0.0 };
-        let clean = guard.entropies(&context.trusted.select(&chosen), &context.seeds.child("calibration"));
+        let everything: Vec<usize> = (0..context.trusted.len()).collect();
+        let chosen = context.seeds.stream("strip/calibration").choose(&everything, self.calibration);
+        let pool = context.trusted.select(&chosen);
+        let mut guard = Watch { strip: self, context, pool, limit: 0.0 };
+        let clean = guard.entropies(&guard.pool, &context.seeds.child("calibration"));
         let missing = || DefenseError::Infeasible("STRIP needs clean samples to set its threshold".to_owned());
         guard.limit = self.limit(&clean).ok_or_else(missing)?;
         Ok(Box::new(guard))
@@ -139,21 +143,23 @@ impl Defense for Strip {
 struct Watch<'a> {
     strip: &'a Strip,
     context: &'a GuardContext<'a>,
+    /// The clean images that the defender has.
+    pool: Dataset,
     limit: f64,
 }
 
 impl Watch<'_> {
     /// H(x) of each input.
     fn entropies(&self, inputs: &Dataset, seeds: &Seeds) -> Vec<f64> {
-        let trusted = self.context.trusted;
         let entropy_of = |index: usize| {
-            let overlays = self.strip.draw_overlays(seeds, index, trusted.len());
-            let overlays = overlays.into_iter().map(|overlay| trusted.image(overlay));
-            let pixels = self.strip.blend_all(inputs.image(index), overlays);
+            let image = inputs.image(index);
+            let overlays = self.strip.draw_overlays(seeds, image, self.pool.len());
+            let overlays = overlays.into_iter().map(|overlay| self.pool.image(overlay));
+            let pixels = self.strip.blend_all(image, overlays);
             let blends = Batch { shape: inputs.shape(), pixels };
             entropy(&self.context.model.logits_of(&blends).softmax())
         };
-        if trusted.is_empty() { Vec::new() } else { (0..inputs.len()).map(entropy_of).collect() }
+        if self.pool.is_empty() { Vec::new() } else { (0..inputs.len()).map(entropy_of).collect() }
     }
 }
 
@@ -179,7 +185,8 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
             link: "https://arxiv.org/abs/1902.06531",
         }],
         Strip::PARAMS,
-    ),
+    )
+    .at_version(2),
     check,
 };
 
@@ -190,7 +197,9 @@ fn check(values: &Values, _: &Facts) -> Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Golden;
+    use crate::testing::{Golden, stripes, toy_network};
+    use theriac_core::{ChangeSet, Role, SourceId, Stage};
+    use theriac_train::{TrainConfig, TrainingSet, train};
 
     #[test]
     fn blends_are_clipped_sums() {
@@ -229,10 +238,64 @@ mod tests {
     #[test]
     fn overlays_depend_on_the_input_and_the_seed_alone() {
         let (strip, seeds) = (Strip::default(), Seeds::new(1));
-        let first = strip.draw_overlays(&seeds, 3, 40);
-        assert_eq!(first, strip.draw_overlays(&seeds, 3, 40));
-        assert_ne!(first, strip.draw_overlays(&seeds, 4, 40));
+        let first = strip.draw_overlays(&seeds, &[3, 3], 40);
+        assert_eq!(first, strip.draw_overlays(&seeds, &[3, 3], 40));
+        assert_ne!(first, strip.draw_overlays(&seeds, &[3, 4], 40));
         assert!(first.len() == 100 && first.iter().all(|&index| index < 40));
+    }
+
+    /// A network that knows stripes, and white images as class 0 for certain; and what its guard says.
+    fn guarded(trusted: &Dataset, strip: &Strip, inputs: &Dataset) -> (Vec<f64>, f64) {
+        let mut taught = ChangeSet::new("test", Role::Supplier, Stage::Collect);
+        (0..30).for_each(|_| taught.insert(trusted, 0, SourceId(1), vec![255; 36]));
+        let data = taught.apply(trusted).unwrap();
+        let set = TrainingSet { train: &data, test: trusted, probe: None };
+        let recipe = TrainConfig { epochs: 4, batch: 32, ..TrainConfig::default() };
+        let model = train(toy_network(&data), set, &recipe.into(), &Seeds::new(1), &|_| {}).unwrap().network;
+        let context = GuardContext { model: &model, trusted, seeds: &Seeds::new(2) };
+        let guard = strip.guard(&context).unwrap();
+        (guard.scores(inputs), guard.threshold())
+    }
+
+    #[test]
+    fn clean_inputs_pass_an_overlay_proof_one_does_not_and_two_runs_agree() {
+        let (trusted, test) = (stripes(300, 1), stripes(200, 2));
+        let mut trigger = ChangeSet::new("test", Role::Supplier, Stage::Deploy);
+        // White stays white under any overlay.
+        trigger.replace(&test, 7, vec![255; 36]);
+        let inputs = trigger.apply(&test).unwrap();
+        let strip = Strip {
+            overlays: 10,
+            false_rejection: 0.05,
+            calibration: 150,
+            fit: "quantile".to_owned(),
+            ..Strip::default()
+        };
+        let (scores, threshold) = guarded(&trusted, &strip, &inputs);
+        assert!(scores[7] > threshold, "{} {threshold}", scores[7]);
+        let refused = (0..200).filter(|&index| index != 7 && scores[index] > threshold).count();
+        assert!((2..=24).contains(&refused), "{refused} of 199 clean inputs are refused, expected about 10");
+        assert_eq!(guarded(&trusted, &strip, &inputs), (scores.clone(), threshold));
+        // An input is judged by itself, wherever it stands.
+        assert_eq!(guarded(&trusted, &strip, &inputs.select(&[7, 3])).0, [scores[7], scores[3]]);
+    }
+
+    #[test]
+    fn only_the_calibration_images_are_used() {
+        let (trusted, test) = (stripes(60, 1), stripes(20, 2));
+        let strip = Strip { overlays: 5, calibration: 20, ..Strip::default() };
+        let everything: Vec<usize> = (0..60).collect();
+        let chosen = Seeds::new(2).stream("strip/calibration").choose(&everything, 20);
+        let mut others = ChangeSet::new("test", Role::Supplier, Stage::Collect);
+        let unused = (0..60).filter(|index| !chosen.contains(index));
+        unused.for_each(|index| others.replace(&trusted, index, vec![0; 36]));
+        let model = toy_network(&trusted);
+        let judge = |trusted: &Dataset| {
+            let context = GuardContext { model: &model, trusted, seeds: &Seeds::new(2) };
+            let guard = strip.guard(&context).unwrap();
+            (guard.scores(&test), guard.threshold())
+        };
+        assert_eq!(judge(&others.apply(&trusted).unwrap()), judge(&trusted));
     }
 
     #[test]

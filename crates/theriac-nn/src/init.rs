@@ -43,3 +43,29 @@ impl ModuleMapper for Initialiser<'_> {
         param.map(|_| Tensor::from_data(TensorData::new(values, shape), &device))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use theriac_core::{Facts, Seeds, Shape, Value};
+
+    use crate::{Network, Normalisation, device, parameters};
+
+    #[test]
+    fn every_layer_is_drawn_within_the_bound_of_its_inputs() {
+        let facts = Facts { shape: Shape { channels: 3, height: 8, width: 8 }, classes: 10, train: 1, test: 1 };
+        let values = [("width", 8), ("hidden", 50)].map(|(key, value)| (key.to_owned(), Value::from(value))).into();
+        let (normalisation, device) = (Normalisation(vec![(0.0, 1.0); 3]), device::open("cpu").unwrap());
+        let network = Network::named("cnn", &values, &facts, normalisation, &device, &Seeds::new(1)).unwrap();
+        let parameters = parameters::read(&network.module);
+        for (layer, inputs) in [("conv1", 9 * 3), ("conv2", 9 * 8), ("hidden", 16 * 2 * 2), ("head", 50)] {
+            let bound = 1.0 / f64::from(inputs).sqrt();
+            for kind in ["weight", "bias"] {
+                let ending = format!("{layer}.{kind}");
+                let (_, parameter) = parameters.iter().find(|(name, _)| name.ends_with(&ending)).unwrap();
+                let largest = parameter.values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                assert!(f64::from(largest) <= bound + 1e-7, "{ending}: {largest} above {bound}");
+                assert!(f64::from(largest) > 0.7 * bound, "{ending}: {largest} far below {bound}");
+            }
+        }
+    }
+}

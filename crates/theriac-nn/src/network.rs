@@ -93,7 +93,8 @@ impl Network {
         seeds: &Seeds,
     ) -> Result<Self, Vec<ParamError>> {
         let module = (entry.build)(values, facts, device)?;
-        let module = init::initialise(module, &seeds.child("init"));
+        // A new module is in training mode, which outlasts the loading of weights.
+        let module = init::initialise(module, &seeds.child("init")).valid();
         Ok(Self { module, normalisation, device: device.clone() })
     }
 
@@ -146,11 +147,6 @@ impl Network {
         self.logits(data).argmax()
     }
 
-    /// Cross-entropy of every sample against its label, in nats.
-    pub fn losses(&self, data: &Dataset) -> Vec<f64> {
-        losses(&self.logits(data), &data.labels())
-    }
-
     /// Weights and running statistics as safetensors.
     pub fn encode(&self) -> Vec<u8> {
         checkpoint::encode(&parameters::read(&self.module))
@@ -164,12 +160,6 @@ impl Network {
         let module = parameters::write(self.module, &checkpoint::decode(bytes)?)?;
         Ok(Self { module, ..self })
     }
-
-    /// The gradient of the summed cross-entropy with respect to the images (in `[0, 1]`), for given labels. The weights are constants and
-    /// batch normalisation is in evaluation mode.
-    pub fn input_gradient(&self, images: &Batch, labels: &[Label]) -> Batch {
-        Batch::from_tensor(input_gradient(self, images.to_tensor(&self.device), labels))
-    }
 }
 
 /// Runs a module, in training or in evaluation mode, on images in `[0, 1]`.
@@ -177,11 +167,17 @@ pub fn forward(module: &Architecture, normalisation: &Normalisation, images: Ten
     module.forward(normalisation.apply(images))
 }
 
-/// See [`Network::input_gradient`]; tensors in and out, on the network's device without gradients.
+/// The gradient of the summed cross-entropy with respect to the images, for given labels. The weights are constants and batch
+/// normalisation is in evaluation mode.
+///
+/// # Shapes
+/// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients; so is the answer
 pub fn input_gradient(network: &Network, images: Tensor<4>, labels: &[Label]) -> Tensor<4> {
     let device = network.device.clone().autodiff();
     let images = Tensor::from_inner(images).to_device(&device).require_grad();
-    let module = network.module.clone().no_grad();
+    // Not only without gradients of weights: on this device, batch normalisation in training mode would use the statistics of the batch
+    // and overwrite the network's own.
+    let module = network.module.valid();
     let logits = forward(&module, &network.normalisation, images.clone()).logits;
     let wanted: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
     let wanted = Tensor::<2, Int>::from_data(TensorData::new(wanted, [labels.len(), 1]), &device);
@@ -193,9 +189,9 @@ pub fn input_gradient(network: &Network, images: Tensor<4>, labels: &[Label]) ->
 /// Cross-entropy of each row of logits against its label, in nats, computed in double precision.
 pub fn losses(logits: &Matrix, labels: &[Label]) -> Vec<f64> {
     let loss = |(row, &label): (&[f32], &Label)| {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-        sum.ln() - f64::from(row[usize::from(label)] - largest)
+        let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let sum: f64 = row.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+        sum.ln() - (f64::from(row[usize::from(label)]) - largest)
     };
     logits.iter().zip(labels).map(loss).collect()
 }
@@ -223,4 +219,17 @@ fn to_matrix(tensor: Tensor<2>) -> Matrix {
 fn stack(parts: Vec<Matrix>) -> Matrix {
     let columns = parts.first().map_or(1, Matrix::columns);
     Matrix::new(columns, parts.iter().flat_map(|part| part.values()).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_those_of_double_precision() {
+        // In single precision 16777216 - 0.75 is 16777215, a quarter of a nat off.
+        let logits = Matrix::new(2, vec![16_777_216.0, 0.75, 0.0, 0.0]);
+        let found = losses(&logits, &[1, 0]);
+        assert_eq!(found, [16_777_215.25, 2.0f64.ln()]);
+    }
 }

@@ -105,3 +105,32 @@ impl ModuleMapper for Writer<'_> {
         param.map(|_| Tensor::from_data(data, &device))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LinearConfig;
+
+    #[test]
+    fn foreign_parameters_are_named() {
+        let device = crate::device::open("cpu").unwrap();
+        let layer = || LinearConfig::new(2, 3).init(&device);
+        let parameters = read(&layer());
+        assert_eq!(read(&write(layer(), &parameters).unwrap()), parameters);
+        let refused = |change: fn(&mut BTreeMap<String, Parameter>)| {
+            let mut parameters = parameters.clone();
+            change(&mut parameters);
+            write(layer(), &parameters).err().unwrap().to_string()
+        };
+        let missing = refused(|parameters| drop(parameters.remove("bias")));
+        assert_eq!(missing, "failed to load weights: there is no tensor `bias`");
+        // As many values, in another order.
+        let shape = refused(|parameters| parameters.get_mut("weight").unwrap().shape = vec![3, 2]);
+        assert_eq!(shape, "failed to load weights: tensor `weight` has shape [3, 2], the network expects [2, 3]");
+        let unknown = refused(|parameters| {
+            let spare = parameters["bias"].clone();
+            parameters.insert("gain".to_owned(), spare);
+        });
+        assert_eq!(unknown, "failed to load weights: the network has no tensor `gain`");
+    }
+}

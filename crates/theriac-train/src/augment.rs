@@ -3,9 +3,11 @@
 use theriac_core::seed::Stream;
 use theriac_nn::Batch;
 
+use crate::recipe::Augment;
+
 /// Shifts and mirrors every image of `batch`, each by draws of its own. What a shift uncovers is zero.
-pub(crate) fn augment(batch: &mut Batch, mode: &str, padding: usize, stream: &mut Stream) {
-    let (crop, flip) = (mode.starts_with("crop"), mode.ends_with("flip"));
+pub(crate) fn augment(batch: &mut Batch, mode: Augment, padding: usize, stream: &mut Stream) {
+    let (crop, flip) = (mode.crops(), mode.flips());
     let (shape, size) = (batch.shape, batch.shape.len());
     let mut source = vec![0.0; size];
     for image in batch.pixels.chunks_exact_mut(size) {
@@ -52,7 +54,7 @@ mod tests {
         let mut stream = Seeds::new(0).stream("augment");
         for _ in 0..60 {
             let mut flipped = batch();
-            augment(&mut flipped, "flip", 1, &mut stream);
+            augment(&mut flipped, Augment::Flip, 1, &mut stream);
             seen.insert(flipped.pixels.iter().map(|&value| value as u8).collect::<Vec<_>>());
         }
         let expected = [vec![1, 2, 3, 4, 5, 6], vec![3, 2, 1, 6, 5, 4]];
@@ -60,7 +62,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..300 {
             let mut cropped = batch();
-            augment(&mut cropped, "crop", 1, &mut stream);
+            augment(&mut cropped, Augment::Crop, 1, &mut stream);
             seen.insert(cropped.pixels.iter().map(|&value| value as u8).collect::<Vec<_>>());
         }
         assert_eq!(seen.len(), 9);

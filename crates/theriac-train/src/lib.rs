@@ -7,5 +7,5 @@ mod schedule;
 mod train;
 
 pub use pgd::{Direction, Pgd};
-pub use recipe::{BatchHook, INFO, Recipe, TrainConfig};
+pub use recipe::{Augment, BatchHook, INFO, Optimizer, Recipe, Schedule, TrainConfig};
 pub use train::{EpochReport, TrainError, Trained, TrainingSet, train};

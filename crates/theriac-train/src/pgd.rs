@@ -37,6 +37,13 @@ pub struct Pgd {
 }
 
 impl Pgd {
+    /// The usual setting: a random start, and steps of `2.5 epsilon / steps`, which together could cross the ball 1.25 times. `epsilon` is
+    /// of 255.
+    pub fn of(epsilon: u8, steps: usize) -> Self {
+        let epsilon = f64::from(epsilon) / 255.0;
+        Self { epsilon, step_size: 2.5 * epsilon / steps as f64, steps, random_start: true }
+    }
+
     /// Perturbs `images`, `[batch, channels, height, width]` in `[0, 1]`, on the network's own device.
     pub fn perturb(
         &self,

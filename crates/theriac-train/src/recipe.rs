@@ -1,9 +1,86 @@
 //! The recipe of a training: everything that is neither data nor architecture.
 
+use theriac_core::param::{FromValue, Value};
 use theriac_core::seed::Stream;
 use theriac_core::{Facts, Label, MethodInfo, ParamError, Range, Values, config};
 use theriac_nn::Network;
 use theriac_nn::burn::tensor::Tensor;
+
+/// An enum whose variants are words of a config.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$meaning])* $variant,)*
+        }
+
+        impl $name {
+            const WORDS: &'static [&'static str] = &[$($word),*];
+        }
+
+        impl FromValue for $name {
+            fn from_value(value: &Value) -> Option<Self> {
+                match value.as_str()? {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// How gradients become steps.
+    Optimizer {
+        /// Stochastic gradient descent with momentum.
+        Sgd = "sgd",
+        /// Adam with an L2 penalty.
+        Adam = "adam",
+        /// Adam with decoupled weight decay.
+        AdamW = "adamw",
+    }
+}
+
+words! {
+    /// How the learning rate moves.
+    Schedule {
+        /// Not at all.
+        Constant = "constant",
+        /// Along a cosine to zero.
+        Cosine = "cosine",
+        /// Linear warm-up, then a cosine to zero.
+        OneCycle = "one-cycle",
+        /// Divided by 10 after half and after three quarters of the epochs.
+        Step = "step",
+    }
+}
+
+words! {
+    /// Random changes of each image.
+    Augment {
+        /// None.
+        None = "none",
+        /// Shifts.
+        Crop = "crop",
+        /// Mirrors.
+        Flip = "flip",
+        /// Both.
+        CropFlip = "crop-flip",
+    }
+}
+
+impl Augment {
+    /// Whether images are shifted.
+    pub fn crops(self) -> bool {
+        matches!(self, Self::Crop | Self::CropFlip)
+    }
+
+    /// Whether images are mirrored.
+    pub fn flips(self) -> bool {
+        matches!(self, Self::Flip | Self::CropFlip)
+    }
+}
 
 config! {
     /// Parameters of a training, the `[train]` table of a config.
@@ -13,7 +90,7 @@ config! {
         /// Samples of one step.
         batch: usize = 128, Range::Whole(1, 65_536), "samples";
         /// The optimizer: stochastic gradient descent with momentum, Adam with an L2 penalty, or Adam with decoupled weight decay.
-        optimizer: String = "sgd", Range::Choice(&["sgd", "adam", "adamw"]), "";
+        optimizer: Optimizer = "sgd", Range::Choice(Optimizer::WORDS), "";
         /// Largest learning rate of the schedule.
         lr: f64 = 0.05, Range::Above(0.0, 100.0), "";
         /// Momentum of `sgd`, or the first decay rate of `adam` and `adamw`.
@@ -22,12 +99,12 @@ config! {
         weight_decay: f64 = 5e-4, Range::Number(0.0, 10.0), "";
         /// How the learning rate moves: constant; cosine to zero; one-cycle (linear warm-up over 30 % of the steps, cosine to zero); step
         /// (divided by 10 after half and after three quarters of the epochs).
-        schedule: String = "cosine", Range::Choice(&["constant", "cosine", "one-cycle", "step"]), "";
+        schedule: Schedule = "cosine", Range::Choice(Schedule::WORDS), "";
         /// Probability mass that is spread evenly over all classes.
         label_smoothing: f64 = 0.0, Range::Number(0.0, 0.99), "";
         /// Random changes of each image, each epoch: crop shifts it by up to `padding` pixels, flip mirrors it left to right half of the
         /// time.
-        augment: String = "none", Range::Choice(&["none", "crop", "flip", "crop-flip"]), "";
+        augment: Augment = "none", Range::Choice(Augment::WORDS), "";
         /// Zero padding of `crop`.
         padding: usize = 4, Range::Whole(0, 64), "pixels";
         /// Keep the loss and the accuracy on the clean test set of every epoch. Off, only the last epoch is measured.
@@ -36,14 +113,14 @@ config! {
 }
 
 impl TrainConfig {
-    /// The rules that need the data.
+    /// Reads the values and checks them against the data.
     ///
     /// # Errors
-    /// When padding is larger than the image.
+    /// When a value is not accepted, or when the padding of a crop is as large as the image or larger.
     pub fn check(values: &Values, facts: &Facts) -> Result<Self, Vec<ParamError>> {
         let config = Self::from_values(values)?;
         let smallest = facts.shape.height.min(facts.shape.width);
-        if config.augment.starts_with("crop") && config.padding >= smallest {
+        if config.augment.crops() && config.padding >= smallest {
             let message = format!("{} pixels of padding would hide an image of {smallest} pixels", config.padding);
             return Err(vec![ParamError::new("padding", message)]);
         }
@@ -82,3 +159,40 @@ pub const INFO: MethodInfo = MethodInfo::plain(
     "The training recipe, the `[train]` table.",
     TrainConfig::PARAMS,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use theriac_core::Shape;
+
+    fn check(given: &[(&str, Value)]) -> Result<TrainConfig, String> {
+        let facts = Facts { shape: Shape { channels: 1, height: 5, width: 9 }, classes: 3, train: 1, test: 1 };
+        let values = given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        TrainConfig::check(&values, &facts).map_err(|errors| errors[0].to_string())
+    }
+
+    #[test]
+    fn every_word_has_its_meaning_and_no_other_is_accepted() {
+        let optimizers = ["sgd", "adam", "adamw"].map(|word| check(&[("optimizer", word.into())]).unwrap().optimizer);
+        assert_eq!(optimizers, [Optimizer::Sgd, Optimizer::Adam, Optimizer::AdamW]);
+        let schedules = Schedule::WORDS.iter().map(|&word| check(&[("schedule", word.into())]).unwrap().schedule);
+        let expected = [Schedule::Constant, Schedule::Cosine, Schedule::OneCycle, Schedule::Step];
+        assert!(schedules.eq(expected));
+        let moves = |word: &str| {
+            let augment = check(&[("augment", word.into()), ("padding", 1.into())]).unwrap().augment;
+            (augment.crops(), augment.flips())
+        };
+        let found = ["none", "crop", "flip", "crop-flip"].map(moves);
+        assert_eq!(found, [(false, false), (true, false), (false, true), (true, true)]);
+        assert!(check(&[("optimizer", "adamm".into())]).unwrap_err().contains("did you mean \"adam"));
+        assert_eq!(Optimizer::from_value(&"adamm".into()), None);
+    }
+
+    #[test]
+    fn a_crop_leaves_a_part_of_the_image() {
+        let padded = |augment: &str, padding: u64| check(&[("augment", augment.into()), ("padding", padding.into())]);
+        assert!(padded("crop", 4).is_ok() && padded("flip", 5).is_ok() && padded("none", 64).is_ok());
+        let error = padded("crop-flip", 5).unwrap_err();
+        assert!(error.contains("`padding`: 5 pixels of padding would hide an image of 5 pixels"), "{error}");
+    }
+}

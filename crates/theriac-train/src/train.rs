@@ -3,7 +3,8 @@
 //! A loop of our own rather than the framework's: all random draws come from named streams, results do not depend on the number of
 //! threads, and per-epoch signals of the attack are recorded.
 
-use theriac_core::{Dataset, Label, Probe, Seeds};
+use theriac_core::metrics::accuracy;
+use theriac_core::{Dataset, Label, Matrix, Probe, Seeds};
 use theriac_nn::burn::module::Module;
 use theriac_nn::burn::optim::decay::WeightDecayConfig;
 use theriac_nn::burn::optim::momentum::MomentumConfig;
@@ -13,7 +14,7 @@ use theriac_nn::burn::tensor::{Device, Tensor, TensorData};
 use theriac_nn::{Batch, Network};
 
 use crate::augment::augment;
-use crate::recipe::{Recipe, TrainConfig};
+use crate::recipe::{Augment, Optimizer, Recipe, TrainConfig};
 use crate::schedule;
 
 /// What is trained on, and what is looked at after every epoch.
@@ -57,6 +58,9 @@ pub enum TrainError {
     /// There is nothing to train on.
     #[error("failed to train: the training set is empty")]
     Empty,
+    /// There is nothing to measure on.
+    #[error("failed to train: the test set is empty")]
+    Untested,
     /// The loss is not a number any more.
     #[error("failed to train: the loss became {loss} in epoch {epoch}; a smaller `lr` may help")]
     Diverged {
@@ -65,12 +69,18 @@ pub enum TrainError {
         /// What it became.
         loss: f64,
     },
+    /// The last step of an epoch led where nothing can be computed.
+    #[error("failed to train: the network's outputs are not finite after epoch {epoch}; a smaller `lr` may help")]
+    NotFinite {
+        /// Counted from 1.
+        epoch: usize,
+    },
 }
 
 /// Trains `network` on `set` by `recipe`. `seeds` are the streams of order, augmentation and hooks; `progress` hears the fraction done.
 ///
 /// # Errors
-/// When the training set is empty or the loss diverges.
+/// When the training or the test set is empty, or when the training diverges.
 pub fn train(
     network: Network,
     set: TrainingSet,
@@ -82,6 +92,9 @@ pub fn train(
     let samples = set.train.len();
     if samples == 0 {
         return Err(TrainError::Empty);
+    }
+    if set.test.is_empty() {
+        return Err(TrainError::Untested);
     }
     let device = network.device.clone().autodiff();
     let mut module = network.module.clone().train();
@@ -101,8 +114,8 @@ pub fn train(
             let chosen = &order[range.clone()];
             let labels: Vec<Label> = chosen.iter().map(|&sample| set.train.label(sample)).collect();
             let mut batch = Batch::gather(set.train, chosen);
-            if config.augment != "none" {
-                augment(&mut batch, &config.augment, config.padding, &mut augmenting);
+            if config.augment != Augment::None {
+                augment(&mut batch, config.augment, config.padding, &mut augmenting);
             }
             let mut images = batch.to_tensor(&network.device);
             for hook in &recipe.hooks {
@@ -112,7 +125,7 @@ pub fn train(
             let images = Tensor::from_inner(images).to_device(&device);
             let logits = theriac_nn::forward(&module, &network.normalisation, images).logits; // [batch, classes]
             let classes = logits.dims()[1];
-            let predicted = predictions(logits.clone().inner());
+            let predicted = to_matrix(logits.clone().inner()).argmax();
             correct += predicted.iter().zip(&labels).filter(|(predicted, label)| predicted == label).count();
             let targets = smooth_targets(&labels, classes, config.label_smoothing, &device);
             let loss = -(log_softmax(logits, 1) * targets).sum() / labels.len() as f64;
@@ -122,47 +135,51 @@ pub fn train(
             }
             losses.push(value);
             let gradients = GradientsParams::from_grads(loss.backward(), &module);
-            let lr = config.lr * schedule::factor(&config.schedule, step, steps);
+            let lr = config.lr * schedule::factor(config.schedule, step, steps);
             module = optimizer.step(lr, module, gradients);
             progress((step + 1) as f64 / steps as f64);
         }
         if config.curve || epoch + 1 == config.epochs {
             let current = Network { module: module.valid(), ..network.clone() };
+            let predict = |data: &Dataset| predictions(&current.logits(data), epoch + 1);
+            let predicted = predict(set.test)?;
+            let probed = set.probe.map(|probe| predict(&probe.inputs)).transpose()?;
             curve.push(EpochReport {
                 epoch: epoch + 1,
                 train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
-                train_accuracy: correct as f64 / batches.last().map_or(1, |range| range.end) as f64,
-                test_accuracy: accuracy(&current, set.test),
-                attack_success: set.probe.and_then(|probe| probe.success(&current.predict(&probe.inputs))),
+                train_accuracy: correct as f64 / samples as f64,
+                test_accuracy: accuracy(&predicted, &set.test.labels()).ok_or(TrainError::Untested)?,
+                attack_success: set.probe.zip(probed).and_then(|(probe, probed)| probe.success(&probed)),
             });
         }
     }
     Ok(Trained { network: Network { module: module.valid(), ..network }, curve })
 }
 
-fn accuracy(network: &Network, data: &Dataset) -> f64 {
-    theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap_or(0.0)
-}
-
-/// Consecutive ranges of `batch` samples. A last one of a single sample is left out: batch normalisation has no variance there.
+/// Consecutive ranges of `batch` samples. A last single sample joins the range before it: alone it would be a whole step, and its
+/// statistics would weigh as much in batch normalisation as those of a full batch.
 fn batch_ranges(samples: usize, batch: usize) -> Vec<std::ops::Range<usize>> {
-    let ranges = (0..samples).step_by(batch).map(|start| start..(start + batch).min(samples));
-    ranges.filter(|range| range.len() > 1 || batch == 1 || samples == 1).collect()
+    let mut ranges: Vec<_> = (0..samples).step_by(batch).map(|start| start..(start + batch).min(samples)).collect();
+    if batch > 1 && samples > 1 && samples % batch == 1 {
+        ranges.pop();
+        ranges.last_mut().expect("there are more samples than one").end = samples;
+    }
+    ranges
 }
 
 fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     let decay = (config.weight_decay > 0.0).then(|| WeightDecayConfig::new(config.weight_decay as f32));
     // Epsilon is that of the papers and of PyTorch; the framework's default is a thousand times larger.
-    match config.optimizer.as_str() {
-        "adam" => {
+    match config.optimizer {
+        Optimizer::Adam => {
             AdamConfig::new().with_beta_1(config.momentum as f32).with_epsilon(1e-8).with_weight_decay(decay).init()
         }
-        "adamw" => AdamWConfig::new()
+        Optimizer::AdamW => AdamWConfig::new()
             .with_beta_1(config.momentum as f32)
             .with_epsilon(1e-8)
             .with_weight_decay(config.weight_decay as f32)
             .init(),
-        _ => {
+        Optimizer::Sgd => {
             let momentum = MomentumConfig { momentum: config.momentum, dampening: 0.0, nesterov: false };
             let momentum = (config.momentum > 0.0).then_some(momentum);
             SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).init()
@@ -179,10 +196,15 @@ fn smooth_targets(labels: &[Label], classes: usize, smoothing: f64, device: &Dev
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
 
-fn predictions(logits: Tensor<2>) -> Vec<Label> {
+/// The classes of the largest logits, if these are numbers.
+fn predictions(logits: &Matrix, epoch: usize) -> Result<Vec<Label>, TrainError> {
+    let finite = logits.values().iter().all(|logit| logit.is_finite());
+    if finite { Ok(logits.argmax()) } else { Err(TrainError::NotFinite { epoch }) }
+}
+
+fn to_matrix(logits: Tensor<2>) -> Matrix {
     let columns = logits.dims()[1];
-    let values = logits.into_data_as::<f32>().try_to_vec::<f32>().expect("the data were converted to f32");
-    theriac_core::Matrix::new(columns, values).argmax()
+    Matrix::new(columns, logits.into_data_as::<f32>().try_to_vec::<f32>().expect("the data were converted to f32"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use theriac_core::{Dataset, Facts, Label, Seeds, Shape, Values};
 use theriac_nn::{Network, Normalisation, parameters};
-use theriac_train::{TrainConfig, TrainingSet, train};
+use theriac_train::{Schedule, TrainConfig, TrainingSet, train};
 
 fn data() -> Dataset {
     let shape = Shape { channels: 1, height: 12, width: 12 };
@@ -34,7 +34,7 @@ fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
         |network: &Network| parameters::read(&network.module).into_values().flat_map(|part| part.values).collect();
     let before = flat(&network);
     let config =
-        TrainConfig { epochs: 1, batch: 32, schedule: "constant".into(), curve: false, ..TrainConfig::default() };
+        TrainConfig { epochs: 1, batch: 32, schedule: Schedule::Constant, curve: false, ..TrainConfig::default() };
     let set = TrainingSet { train: &data, test: &data, probe: None };
     let trained = train(network, set, &config.into(), &Seeds::new(1), &|_| {}).unwrap();
     Some([before, flat(&trained.network)])

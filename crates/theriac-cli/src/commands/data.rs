@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use theriac_data::{DATASETS, FileState, Places};
+use theriac_data::{DATASETS, DatasetEntry, FileState, Places};
 
 use super::{Failure, say};
 
@@ -49,16 +49,21 @@ impl Data {
     }
 }
 
+/// Where the files of a data set are. Only a data set of the user's own has a size that depends on its parameters.
+fn state(entry: &DatasetEntry, places: &Places) -> &'static str {
+    match (entry.files.is_empty(), entry.full.is_some()) {
+        (true, false) => "your own",
+        (true, true) => "built in",
+        (false, _) if entry.is_available(places) => "here",
+        (false, _) => "absent",
+    }
+}
+
 fn list(places: &Places, json: bool) -> Result<ExitCode, Failure> {
-    let state = |entry: &theriac_data::DatasetEntry| match entry.files.is_empty() {
-        true => "built in",
-        false if entry.is_available(places) => "here",
-        false => "absent",
-    };
     if json {
-        let row = |entry: &&theriac_data::DatasetEntry| {
+        let row = |entry: &&DatasetEntry| {
             serde_json::json!({
-                "name": entry.name(), "state": state(entry), "summary": entry.info.summary,
+                "name": entry.name(), "state": state(entry, places), "summary": entry.info.summary,
                 "licence": entry.licence, "page": entry.page,
             })
         };
@@ -66,19 +71,19 @@ fn list(places: &Places, json: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     for entry in DATASETS {
-        say(&format!("{:<14} {:<9} {}", entry.name(), state(entry), entry.info.summary))?;
+        say(&format!("{:<14} {:<9} {}", entry.name(), state(entry, places), entry.info.summary))?;
     }
     say("\n`theriac data fetch NAME` brings an absent one; `--data-dir` and $THERIAC_DATA name other folders")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A data set that does not exist is a slip on the command line.
-fn check_name(name: &str) -> Result<(), Failure> {
-    theriac_data::find(name).map(drop).map_err(|error| Failure::Usage(error.to_string()))
+fn find(name: &str) -> Result<&'static DatasetEntry, Failure> {
+    theriac_data::find(name).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 fn fetch(places: &Places, name: &str) -> Result<ExitCode, Failure> {
-    check_name(name)?;
+    find(name)?;
     let bar = ProgressBar::no_length();
     let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -98,10 +103,10 @@ fn fetch(places: &Places, name: &str) -> Result<ExitCode, Failure> {
 }
 
 fn verify(places: &Places, name: &str) -> Result<ExitCode, Failure> {
-    check_name(name)?;
+    let entry = find(name)?;
     let files = theriac_data::verify(name, places)?;
     if files.is_empty() {
-        say(&format!("{name}: built in, nothing to verify"))?;
+        say(&format!("{name}: {}, nothing to verify", state(entry, places)))?;
     }
     for file in &files {
         let word = match &file.state {

@@ -34,8 +34,10 @@ impl Explain {
             };
             return Err(Failure::Usage(format!("there is no method `{}`; {hint}", self.name)));
         }
-        for info in found {
-            say(&if self.json { json(info).to_string() } else { page(info) })?;
+        match (self.json, found.as_slice()) {
+            (true, [info]) => say(&json(info).to_string())?,
+            (true, several) => say(&serde_json::Value::from_iter(several.iter().map(|info| json(info))).to_string())?,
+            (false, all) => all.iter().try_for_each(|info| say(&page(info)))?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -49,6 +51,30 @@ pub(crate) fn default(param: &Param) -> String {
     }
 }
 
+/// What an attack assumes, by name; empty for all other methods. The reference pages tell the same.
+pub(crate) fn threat_model(info: &MethodInfo) -> Vec<(&'static str, String)> {
+    let Some(threat) = info.threat else { return Vec::new() };
+    let touches: Vec<_> = threat.capabilities.iter().map(ToString::to_string).collect();
+    let mut told = vec![
+        ("goal", threat.goal.to_string()),
+        ("knowledge", threat.knowledge.to_string()),
+        ("may touch", if touches.is_empty() { "nothing".to_owned() } else { touches.join(", ") }),
+        ("stage", threat.stage.to_string()),
+    ];
+    if let Some(family) = info.family {
+        told.insert(0, ("family", family.to_string()));
+    }
+    if info.surrogate {
+        told.push(("surrogate", "a model of the victim's architecture, trained on clean data".to_owned()));
+    }
+    told
+}
+
+/// The questions that a defense answers.
+pub(crate) fn hooks(info: &MethodInfo) -> String {
+    info.hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn page(info: &MethodInfo) -> String {
     let mut text = String::new();
     let mut line = |content: String| writeln!(text, "{content}").expect("text can be written to");
@@ -57,21 +83,14 @@ fn page(info: &MethodInfo) -> String {
     for paper in info.papers {
         line(format!("  {}: {}\n  {}", paper.cite, paper.title, paper.link));
     }
-    if let Some(threat) = info.threat {
-        let touches: Vec<_> = threat.capabilities.iter().map(ToString::to_string).collect();
-        let touches = if touches.is_empty() { "nothing".to_owned() } else { touches.join(", ") };
+    if info.threat.is_some() {
         line("\nthreat model".to_owned());
-        line(format!("  goal       {}", threat.goal));
-        line(format!("  knowledge  {}", threat.knowledge));
-        line(format!("  may touch  {touches}"));
-        line(format!("  stage      {}", threat.stage));
-        if info.surrogate {
-            line("  trains a surrogate of the victim's architecture on clean data".to_owned());
-        }
+    }
+    for (name, text) in threat_model(info) {
+        line(format!("  {name:<10} {text}"));
     }
     if !info.hooks.is_empty() {
-        let hooks: Vec<_> = info.hooks.iter().map(ToString::to_string).collect();
-        line(format!("\nhooks: {}", hooks.join(", ")));
+        line(format!("\nhooks: {}", hooks(info)));
     }
     line(if info.params.is_empty() { "\nno parameters".to_owned() } else { "\nparameters".to_owned() });
     for param in info.params {

@@ -40,7 +40,7 @@ impl What {
 fn trait_of(info: &MethodInfo) -> String {
     match info.family {
         Some(family) => family.to_string(),
-        None => info.hooks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        None => super::explain::hooks(info),
     }
 }
 

@@ -19,7 +19,7 @@ use theriac_report::ReportError;
 
 use crate::workbench::{Workbench, methods};
 
-pub(crate) use explain::default as default_of;
+pub(crate) use explain::{default as default_of, hooks, threat_model};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,8 +128,9 @@ pub enum Failure {
     File(#[from] FileError),
     #[error("{0}")]
     Step(String),
+    // Not `from`: other errors of files must name the file.
     #[error("failed to print: {0}")]
-    Print(#[from] std::io::Error),
+    Print(std::io::Error),
 }
 
 /// Carries out one command.
@@ -148,18 +149,20 @@ pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Poison(command) => command.execute(),
         Command::Reference(command) => command.execute(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "theriac", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "theriac", &mut script);
+            say(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-/// Prints a line to standard output; a reader that went away (`theriac list | head`) is no error.
+/// Prints a line to standard output. A reader that went away (`theriac list | head`) is no error, and no reason to leave the work undone.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
     use std::io::{ErrorKind, Write};
     match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        result => Ok(result?),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::Print),
     }
 }
 

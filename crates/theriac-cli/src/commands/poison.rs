@@ -1,6 +1,6 @@
 //! `poison`: the attacks of a config, carried out on the data and written as files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use clap::Args;
 use theriac_core::ChangeSet;
 use theriac_data::DataError;
+use theriac_lab::files::FileError;
 use theriac_lab::store::Found;
 use theriac_lab::{Bench, Job, Plan, Step, StepKind, Store};
 
@@ -36,13 +37,19 @@ impl Poison {
         let bench = self.surroundings.workbench()?;
         let config = read_config(&self.config, &bench)?;
         let plan = Plan::new(&config, &bench);
-        let first = plan.steps.iter().map(|planned| planned.step.seed).min();
-        let seed = self.seed.or(first).unwrap_or(1);
-        let chosen: Vec<usize> = (0..plan.steps.len())
-            .filter(|&index| plan.steps[index].step.kind == StepKind::Poison && plan.steps[index].step.seed == seed)
-            .collect();
+        let poisons = |index: &usize| plan.steps[*index].step.kind == StepKind::Poison;
+        let attacks: Vec<usize> = (0..plan.steps.len()).filter(poisons).collect();
+        let seed_of = |index: usize| plan.steps[index].step.seed;
+        let Some(&first) = attacks.first() else {
+            return Err(Failure::Usage("the config has no attack".to_owned()));
+        };
+        let seed = self.seed.unwrap_or(seed_of(first));
+        let chosen: Vec<usize> = attacks.iter().copied().filter(|&index| seed_of(index) == seed).collect();
         if chosen.is_empty() {
-            return Err(Failure::Usage(format!("the config has no attack with seed {seed}")));
+            let seeds: BTreeSet<u64> = attacks.iter().map(|&index| seed_of(index)).collect();
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            let seeds = seeds.join(", ");
+            return Err(Failure::Usage(format!("the config has no attack with seed {seed}; it has {seeds}")));
         }
         let mut names = BTreeMap::new();
         let mut exports = Vec::new();
@@ -64,7 +71,8 @@ impl Poison {
             eprintln!("{}", planned.label);
             ensure(&plan, index, &store, &bench)?;
             let step = &planned.step;
-            let bytes = std::fs::read(store.folder(&planned.address).join("changes.bin"))?;
+            let path = store.folder(&planned.address).join("changes.bin");
+            let bytes = std::fs::read(&path).map_err(FileError::at("read", &path))?;
             let changes = ChangeSet::decode(&bytes).map_err(|error| Failure::Step(error.to_string()))?;
             let prepared = bench.prepared(&step.dataset).map_err(Failure::Step)?;
             let clean = &prepared.data.train;

@@ -94,3 +94,25 @@ pub static ENTRY: ModelEntry = ModelEntry {
     },
     cost: |values, facts| CnnConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use theriac_core::{Shape, Values};
+
+    #[test]
+    fn images_must_survive_two_poolings() {
+        let device = crate::device::open("cpu").unwrap();
+        let build = |height: usize, width: usize| {
+            let facts = Facts { shape: Shape { channels: 1, height, width }, classes: 3, train: 1, test: 1 };
+            let values: Values = [("width".to_owned(), 2u64.into())].into();
+            (ENTRY.build)(&values, &facts, &device)
+        };
+        let logits = build(4, 4).unwrap().forward(Tensor::zeros([1, 1, 4, 4], &device)).logits;
+        assert_eq!(logits.dims(), [1, 3]);
+        for (height, width) in [(3, 4), (4, 3)] {
+            let error = build(height, width).unwrap_err()[0].to_string();
+            assert!(error.contains(&format!("at least 4 x 4 pixels, found {height} x {width}")), "{error}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::{Device, Tensor, activation::relu};
-use theriac_core::{Facts, Kind, MethodInfo, Paper, ParamError, Range, config};
+use theriac_core::{Facts, Kind, MethodInfo, Paper, ParamError, Range, Shape, config};
 
 use super::{ModelEntry, cnn::conv, mlp::linear};
 use crate::architecture::{Architecture, Taps};
@@ -56,14 +56,19 @@ pub struct Block {
 
 impl Block {
     fn new(inputs: usize, outputs: usize, stride: usize, device: &Device) -> Self {
-        let resized = stride != 1 || inputs != outputs;
+        let shortcut = || conv([inputs, outputs], 1, stride, false, device);
         Self {
             norm1: BatchNormConfig::new(inputs).init(device),
             conv1: conv([inputs, outputs], 3, stride, false, device),
             norm2: BatchNormConfig::new(outputs).init(device),
             conv2: conv([outputs, outputs], 3, 1, false, device),
-            shortcut: resized.then(|| conv([inputs, outputs], 1, stride, false, device)),
+            shortcut: Self::resizes(inputs, outputs, stride).then(shortcut),
         }
+    }
+
+    /// Whether what goes around the block must be brought to the size of what comes out of it.
+    fn resizes(inputs: usize, outputs: usize, stride: usize) -> bool {
+        stride != 1 || inputs != outputs
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
@@ -92,10 +97,21 @@ impl ResNetConfig {
         plan
     }
 
+    /// Channels of the last stage.
+    fn features(&self) -> usize {
+        self.width << (self.stages - 1)
+    }
+
     fn check(&self, facts: &Facts) -> Result<(), Vec<ParamError>> {
         let smallest = facts.shape.height.min(facts.shape.width);
-        if smallest >> (self.stages - 1) == 0 {
-            let message = format!("{} stages halve an image of {smallest} pixels to nothing", self.stages);
+        // Halves are rounded up, so 5 pixels become 3, 2 and 1; only then there is nothing to halve.
+        let mut sizes = std::iter::successors(Some(smallest), |size| Some(size.div_ceil(2)));
+        let useful = 1 + sizes.position(|size| size <= 1).unwrap_or(0);
+        if self.stages > useful {
+            let message = format!(
+                "an image of {smallest} pixels is down to one after {useful} stages, found {}; expected at most {useful}",
+                self.stages
+            );
             return Err(vec![ParamError::new("stages", message)]);
         }
         Ok(())
@@ -106,18 +122,19 @@ impl ResNetConfig {
         PreActResNet {
             stem: conv([facts.shape.channels, self.width], 3, 1, false, device),
             blocks: self.plan().into_iter().map(block).collect(),
-            head: linear(self.width << (self.stages - 1), facts.classes, device),
+            head: linear(self.features(), facts.classes, device),
         }
     }
 
     fn cost(&self, facts: &Facts) -> f64 {
-        let mut pixels = facts.shape.height * facts.shape.width;
-        let mut cost = 9 * pixels * facts.shape.channels * self.width;
+        let Shape { channels, mut height, mut width } = facts.shape;
+        let mut cost = 9 * height * width * channels * self.width;
         for (inputs, outputs, stride) in self.plan() {
-            pixels /= stride * stride;
-            cost += 9 * pixels * outputs * (inputs + outputs);
+            (height, width) = (height.div_ceil(stride), width.div_ceil(stride));
+            let shortcut = if Block::resizes(inputs, outputs, stride) { inputs } else { 0 };
+            cost += height * width * outputs * (9 * (inputs + outputs) + shortcut);
         }
-        cost as f64
+        (cost + self.features() * facts.classes) as f64
     }
 }
 
@@ -176,3 +193,42 @@ pub static PREACT_RESNET18: ModelEntry = ModelEntry {
     },
     cost: |_, facts| EIGHTEEN.cost(facts),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use theriac_core::Values;
+
+    fn facts(size: usize) -> Facts {
+        Facts { shape: Shape { channels: 1, height: size, width: size + 2 }, classes: 10, train: 1, test: 1 }
+    }
+
+    #[test]
+    fn as_many_stages_as_there_is_something_to_halve() {
+        let device = crate::device::open("cpu").unwrap();
+        let build = |size: usize, stages: u64| {
+            let values: Values = [("stages".to_owned(), stages.into()), ("width".to_owned(), 2u64.into())].into();
+            (ENTRY.build)(&values, &facts(size), &device)
+        };
+        for (size, most) in [(1, 1), (2, 2), (4, 3), (5, 4), (8, 4), (9, 5)] {
+            let network = build(size, most).unwrap();
+            let logits = network.forward(Tensor::zeros([1, 1, size, size + 2], &device)).logits;
+            assert_eq!(logits.dims(), [1, 10]);
+            if most < 5 {
+                let error = build(size, most + 1).unwrap_err()[0].to_string();
+                assert!(error.contains(&format!("`stages`: an image of {size} pixels")), "{error}");
+            }
+        }
+        assert!((PREACT_RESNET18.build)(&Values::new(), &facts(4), &device).is_err());
+    }
+
+    #[test]
+    fn the_cost_is_the_sum_over_all_layers() {
+        let facts = Facts { shape: Shape { channels: 3, height: 5, width: 7 }, classes: 10, train: 1, test: 1 };
+        let stem = 9 * 35 * 3 * 4;
+        // The second stage is 3 x 4; its shortcut is a 1 x 1 convolution.
+        let (first, second) = (9 * 35 * 4 * (4 + 4), 12 * 8 * (9 * (4 + 8) + 4));
+        let config = ResNetConfig { width: 4, blocks: 1, stages: 2 };
+        assert_eq!(config.cost(&facts), (stem + first + second + 8 * 10) as f64);
+    }
+}

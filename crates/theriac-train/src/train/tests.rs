@@ -79,13 +79,36 @@ fn a_checkpoint_restores_the_same_predictions() {
     assert!(error.contains("there is no tensor"), "{error}");
 }
 
+fn input_gradient(network: &Network, images: &Batch, labels: &[Label]) -> Batch {
+    Batch::from_tensor(theriac_nn::input_gradient(network, images.to_tensor(&network.device), labels))
+}
+
+#[test]
+fn a_network_with_loaded_weights_has_the_input_gradient_of_the_trained_one() {
+    let test = bars(30, 4);
+    let trained = run("resnet", "width=4 stages=2", 2, 5).network;
+    let loaded = network("resnet", "width=4 stages=2", &test, 99).decode(&trained.encode()).unwrap();
+    let indices: Vec<usize> = (0..30).collect();
+    let (images, labels) = (Batch::gather(&test, &indices), test.labels());
+    let expected = input_gradient(&trained, &images, &labels);
+    // Twice: statistics that were overwritten would show.
+    for _ in 0..2 {
+        assert_eq!(input_gradient(&loaded, &images, &labels), expected);
+    }
+    assert_eq!(loaded.encode(), trained.encode());
+    let fresh = network("resnet", "width=4 stages=2", &test, 99);
+    let before = fresh.encode();
+    input_gradient(&fresh, &images, &labels);
+    assert_eq!(fresh.encode(), before);
+}
+
 #[test]
 fn the_input_gradient_agrees_with_central_differences_and_leaves_the_network_alone() {
     let test = bars(3, 4);
     let trained = run("resnet", "width=4 stages=2", 1, 5).network;
     let before = trained.encode();
     let (images, labels) = (Batch::gather(&test, &[0, 1, 2]), test.labels());
-    let gradient = trained.input_gradient(&images, &labels);
+    let gradient = input_gradient(&trained, &images, &labels);
     let loss = |images: &Batch| theriac_nn::losses(&trained.logits_of(images), &labels).iter().sum::<f64>();
     // A step small enough to stay between the kinks of ReLU, large enough for single precision.
     let step = 2e-3;
@@ -136,4 +159,55 @@ fn the_curve_follows_the_probe_and_divergence_is_an_error() {
     let empty = TrainingSet { train: &data.select(&[]), ..set };
     let result = train(network("mlp", "hidden=8", &data, 1), empty, &recipe(1), &Seeds::new(1), &|_| {});
     assert!(matches!(result, Err(TrainError::Empty)));
+    let untested = TrainingSet { test: &data.select(&[]), ..set };
+    let result = train(network("mlp", "hidden=8", &data, 1), untested, &recipe(1), &Seeds::new(1), &|_| {});
+    assert!(matches!(result, Err(TrainError::Untested)));
+}
+
+#[test]
+fn outputs_that_are_no_numbers_are_an_error_and_not_class_0() {
+    assert_eq!(predictions(&Matrix::new(2, vec![0.0, 1.0]), 3).unwrap(), [1]);
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let error = predictions(&Matrix::new(2, vec![0.0, 1.0, 0.5, wrong]), 3).unwrap_err();
+        assert_eq!(error, TrainError::NotFinite { epoch: 3 });
+    }
+}
+
+#[test]
+fn every_optimizer_learns_and_smoothing_changes_the_loss() {
+    let (train_data, test) = (bars(240, 1), bars(120, 2));
+    let set = TrainingSet { train: &train_data, test: &test, probe: None };
+    let last = |config: TrainConfig| {
+        let network = network("mlp", "hidden=16", &train_data, 7);
+        *train(network, set, &config.into(), &Seeds::new(7), &|_| {}).unwrap().curve.last().unwrap()
+    };
+    let base = TrainConfig { epochs: 4, batch: 20, ..TrainConfig::default() };
+    for optimizer in [Optimizer::Adam, Optimizer::AdamW] {
+        let report = last(TrainConfig { optimizer, lr: 0.01, ..base.clone() });
+        assert!(report.test_accuracy > 0.9, "{optimizer:?}: {report:?}");
+    }
+    let (plain, smooth) = (last(base.clone()), last(TrainConfig { label_smoothing: 0.3, ..base }));
+    assert!(smooth.test_accuracy > 0.9, "{smooth:?}");
+    // The least possible loss is the entropy of the targets: 0.8, 0.1 and 0.1.
+    let least = -(0.8 * 0.8f64.ln() + 0.2 * 0.1f64.ln());
+    assert!(
+        plain.train_loss < 0.3 && smooth.train_loss > least && smooth.train_loss < least + 0.3,
+        "{plain:?} {smooth:?}"
+    );
+}
+
+#[test]
+fn smoothed_targets_are_probabilities() {
+    let device = theriac_nn::device::open("cpu").unwrap();
+    let targets = to_matrix(smooth_targets(&[1, 0], 4, 0.2, &device));
+    assert_eq!(targets.values(), [0.05, 0.85, 0.05, 0.05, 0.85, 0.05, 0.05, 0.05]);
+}
+
+#[test]
+fn every_sample_is_in_one_batch_and_none_is_alone() {
+    assert_eq!(batch_ranges(7, 3), [0..3, 3..7]);
+    assert_eq!(batch_ranges(8, 3), [0..3, 3..6, 6..8]);
+    let one = |samples: usize, batch: usize| batch_ranges(samples, batch) == std::slice::from_ref(&(0..samples));
+    assert!(one(3, 2) && one(1, 3) && one(2, 3));
+    assert_eq!(batch_ranges(3, 1), [0..1, 1..2, 2..3]);
 }
