@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use theriac_core::{Hook, Kind, record::MethodRecord};
+use theriac_core::record::{MethodRecord, is_control_filter};
+use theriac_core::{Hook, Kind};
 
 use super::fault::{Fault, Rule};
 use super::method::{Choice, Table, choices};
 use super::node::{Data, Entries, Node, parse};
 use super::{Config, Defense, Experiment};
 use crate::bench::{Bench, DatasetCard};
-use crate::plan::{filter_labels, is_control_filter};
+use crate::plan::filter_labels;
 
 /// The tables that experiments share and may override.
 const SHARED: [(&str, Option<Kind>); 3] =
