@@ -376,7 +376,7 @@ pub(crate) mod tests {
             std::fs::create_dir(root.path().join("toy")).unwrap();
             let path = root.path().join("toy/a.gz");
             std::fs::write(&path, gzip(b"theriac")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
             if File::open(&path).is_err() {
                 let found = status("toy", &single(), &Places::only(root.path()));
                 assert!(matches!(&found.state, FileState::Unreadable(why) if why.contains("denied")), "{found:?}");

@@ -125,8 +125,12 @@ impl Store {
     /// The disk refuses to read or to move it. What cannot be read now may be good, so it stays where it is.
     pub fn find(&self, address: &Digest) -> Result<Found, FileError> {
         let folder = self.folder(address);
-        if !folder.is_dir() {
-            return Ok(Found::Nothing);
+        match fs::metadata(&folder) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Found::Nothing);
+            }
+            Err(error) => return Err(FileError::at("read", &folder)(error)),
         }
         match verify(&folder) {
             Ok(entry) => Ok(Found::Good(Box::new(entry))),
