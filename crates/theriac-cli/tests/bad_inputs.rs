@@ -206,6 +206,12 @@ fn a_target_class_beyond_the_last_is_refused() {
 }
 
 #[test]
+fn padding_that_would_hide_the_image_is_refused_before_anything_is_trained() {
+    let recipe = "epochs = 1\naugment = \"crop\"\npadding = 28";
+    refused(&[("epochs = 1", recipe)], &["study.toml:16:11: train.padding", "28 pixels of padding", "28 pixels"]);
+}
+
+#[test]
 fn no_epochs_are_refused() {
     refused(&[("epochs = 1", "epochs = 0")], &["train.epochs", "from 1 to", "found 0"]);
 }

@@ -133,6 +133,21 @@ fn a_finished_run_is_not_run_again_and_no_file_is_touched() {
 }
 
 #[test]
+fn a_report_that_is_older_than_the_results_is_written_again() {
+    let desk = Desk::with_config(common::SMALL);
+    desk.succeed(&["run", "study.toml", "--out", "results"]);
+    let good = desk.read("results/small/report.html");
+    // What a kill between the results and the report leaves.
+    desk.write("results/small/report.html", "of an earlier run");
+    let page = std::fs::File::options().write(true).open(desk.path("results/small/report.html")).unwrap();
+    let results = std::fs::metadata(desk.path("results/small/manifest.json")).unwrap().modified().unwrap();
+    page.set_modified(results - std::time::Duration::from_secs(1)).unwrap();
+    let again = desk.succeed(&["run", "study.toml", "--out", "results"]);
+    assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
+    assert!(good == desk.read("results/small/report.html"));
+}
+
+#[test]
 fn another_seed_gives_other_numbers() {
     let desk = Desk::with_config(&with(common::SMALL, &[("seeds = 1", "seeds = [1]")]));
     desk.write("other.toml", with(common::SMALL, &[("seeds = 1", "seeds = [2]")]));

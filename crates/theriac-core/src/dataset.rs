@@ -104,8 +104,21 @@ pub enum DatasetError {
         /// Bytes found.
         found: usize,
     },
+    /// The images have no pixels.
+    #[error(
+        "failed to build data set `{name}`: images of {}x{} pixels in {} channels are empty",
+        shape.height, shape.width, shape.channels
+    )]
+    Empty {
+        /// The data set.
+        name: String,
+        /// Size of one image.
+        shape: Shape,
+    },
     /// A label names no class.
-    #[error("failed to build data set `{name}`: sample {index} has label {label}, but there are {classes} classes (0 to {})", classes - 1)]
+    #[error(
+        "failed to build data set `{name}`: sample {index} has label {label}, but there are {classes} classes, counted from 0"
+    )]
     Label {
         /// The data set.
         name: String,
@@ -123,7 +136,7 @@ impl Dataset {
     /// Samples get the ids `0..n` and source 0.
     ///
     /// # Errors
-    /// When the block's size does not fit the labels, or a label names no class.
+    /// When an image has no pixels, the block's size does not fit the labels, or a label names no class.
     pub fn new(
         name: impl Into<Arc<str>>,
         shape: Shape,
@@ -132,6 +145,9 @@ impl Dataset {
         labels: &[Label],
     ) -> Result<Self, DatasetError> {
         let (name, classes, base) = (name.into(), classes.into(), pixels.into());
+        if shape.is_empty() {
+            return Err(DatasetError::Empty { name: name.to_string(), shape });
+        }
         let expected = labels.len() * shape.len();
         if base.len() != expected {
             let (name, labels, found) = (name.to_string(), labels.len(), base.len());
@@ -309,10 +325,11 @@ impl Editor {
         self.rows[index].pixels = self.store(image);
     }
 
-    pub(crate) fn insert(&mut self, id: SampleId, source: SourceId, label: Label, image: &[u8]) -> usize {
+    /// `next` is the id that follows `id`.
+    pub(crate) fn insert(&mut self, id: SampleId, next: u64, source: SourceId, label: Label, image: &[u8]) -> usize {
         let pixels = self.store(image);
         self.rows.push(Row { id, source, label, pixels });
-        self.next_id = self.next_id.max(id.0 + 1);
+        self.next_id = self.next_id.max(next);
         self.rows.len() - 1
     }
 
@@ -348,6 +365,12 @@ mod tests {
         assert_eq!(error, DatasetError::Pixels { name: "toy".into(), labels: 2, expected: 4, found: 3 });
         let error = Dataset::new("toy", SHAPE, names(2), vec![1, 2, 3, 4], &[0, 2]).unwrap_err();
         assert_eq!(error, DatasetError::Label { name: "toy".into(), index: 1, label: 2, classes: 2 });
+        let error = Dataset::new("toy", SHAPE, names(0), vec![1, 2], &[0]).unwrap_err().to_string();
+        assert!(error.ends_with("sample 0 has label 0, but there are 0 classes, counted from 0"), "{error}");
+        let shape = Shape { height: 0, ..SHAPE };
+        let error = Dataset::new("toy", shape, names(2), vec![], &[0]).unwrap_err();
+        assert_eq!(error, DatasetError::Empty { name: "toy".into(), shape });
+        assert!(error.to_string().ends_with("images of 0x2 pixels in 1 channels are empty"), "{error}");
     }
 
     #[test]

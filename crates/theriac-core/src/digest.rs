@@ -58,7 +58,8 @@ impl std::str::FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let error = || DigestError(text.to_owned());
-        if text.len() != 64 || !text.is_ascii() {
+        // `from_str_radix` alone would take a sign.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(error());
         }
         let mut bytes = [0; 32];
@@ -105,5 +106,6 @@ mod tests {
     fn short_or_foreign_text_is_refused() {
         assert!("abc".parse::<Digest>().is_err());
         assert!("z".repeat(64).parse::<Digest>().is_err());
+        assert!("+f".repeat(32).parse::<Digest>().is_err());
     }
 }

@@ -102,6 +102,14 @@ pub enum EditError {
         /// Which sample.
         id: SampleId,
     },
+    /// An inserted id leaves no id for the next sample.
+    #[error("failed to apply edit {index}: sample id {} is the last number there is", id.0)]
+    IdTooLarge {
+        /// Which edit.
+        index: usize,
+        /// Which sample.
+        id: SampleId,
+    },
     /// A relabel edit expected another label.
     #[error("failed to apply edit {index}: sample {} has label {found}, the edit expects {expected}", id.0)]
     WrongLabel {
@@ -172,7 +180,8 @@ impl ChangeSet {
     /// Inserts a sample with the next free id after those that this change set already inserts.
     pub fn insert(&mut self, data: &Dataset, label: Label, source: SourceId, image: Vec<u8>) {
         let inserted = self.edits.iter().rev().find_map(|edit| match edit {
-            Edit::Insert { id, .. } => Some(id.0 + 1),
+            // A set that was read may hold any id; `apply` refuses what comes after the last one.
+            Edit::Insert { id, .. } => Some(id.0.saturating_add(1)),
             _ => None,
         });
         let id = SampleId(inserted.unwrap_or(data.next_id().0));
@@ -225,7 +234,8 @@ impl ChangeSet {
                     if positions.contains_key(&id) || id < data.next_id() {
                         return Err(EditError::IdTaken { index, id });
                     }
-                    positions.insert(id, editor.insert(id, *source, *label, image));
+                    let next = id.0.checked_add(1).ok_or(EditError::IdTooLarge { index, id })?;
+                    positions.insert(id, editor.insert(id, next, *source, *label, image));
                 }
                 Edit::Remove { .. } => editor.remove(at()?),
             }
@@ -266,9 +276,13 @@ impl ChangeSet {
     /// Reads the stored form.
     ///
     /// # Errors
-    /// When the bytes are not a change set.
+    /// When the bytes are not a change set, or something follows it.
     pub fn decode(bytes: &[u8]) -> Result<Self, EditError> {
-        postcard::from_bytes(bytes).map_err(|error| EditError::Decode(error.to_string()))
+        match postcard::take_from_bytes(bytes) {
+            Ok((changes, [])) => Ok(changes),
+            Ok((_, rest)) => Err(EditError::Decode(format!("{} bytes follow where it should end", rest.len()))),
+            Err(error) => Err(EditError::Decode(error.to_string())),
+        }
     }
 
     /// The hash of the stored form.
@@ -332,7 +346,22 @@ mod tests {
         assert_eq!(error(insert), EditError::IdTaken { index: 0, id });
         let twice = changes(vec![Edit::Remove { id }, Edit::Remove { id }]);
         assert_eq!(twice.apply(&base).unwrap_err(), EditError::NoSuchSample { index: 1, id });
+        let id = SampleId(u64::MAX);
+        let insert = Edit::Insert { id, label: 0, source: SourceId(0), image: vec![0, 0] };
+        let mut last = changes(vec![insert]);
+        assert_eq!(last.apply(&base).unwrap_err(), EditError::IdTooLarge { index: 0, id });
+        last.insert(&base, 0, SourceId(0), vec![0, 0]);
+        assert!(last.apply(&base).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_change_set_or_more_than_one_are_refused() {
         assert!(matches!(ChangeSet::decode(&[255; 3]), Err(EditError::Decode(_))));
+        let mut bytes = changes(vec![Edit::Remove { id: SampleId(1) }]).encode();
+        assert!(ChangeSet::decode(&bytes).is_ok());
+        bytes.push(0);
+        let error = ChangeSet::decode(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "failed to read a change set: 1 bytes follow where it should end");
     }
 
     proptest! {

@@ -3,11 +3,12 @@
 //! Everything that happens to data is an [`Edit`]. An attack answers with a [`ChangeSet`], a
 //! defense that cleans data answers with another one, and detection is scored by comparing the two.
 //!
-//! This crate knows nothing of Burn, of files or of a command line.
+//! This crate knows nothing of Burn or of a command line; of files only how to write one as a whole.
 
 pub mod dataset;
 pub mod digest;
 pub mod edit;
+pub mod files;
 pub mod matrix;
 pub mod method;
 pub mod metrics;

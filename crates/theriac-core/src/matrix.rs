@@ -52,7 +52,8 @@ impl Matrix {
         Self { columns: self.columns, values }
     }
 
-    /// The column of the largest value of each row; the first one on ties.
+    /// The column of the largest value of each row; the first one on ties. Nothing is larger than a NaN and a NaN is larger than nothing:
+    /// one in the first column wins, one in any other column loses.
     pub fn argmax(&self) -> Vec<u16> {
         let largest = |row: &[f32]| (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best });
         self.iter().map(|row| largest(row) as u16).collect()
@@ -83,5 +84,6 @@ mod tests {
         let soft = matrix.softmax();
         assert!((soft.row(0)[1] - 0.75).abs() < 1e-6);
         assert_eq!(matrix.select(&[1]).values(), [5.0, 5.0]);
+        assert_eq!(Matrix::new(3, vec![f32::NAN, 1.0, 2.0, 1.0, f32::NAN, 2.0]).argmax(), [0, 2]);
     }
 }

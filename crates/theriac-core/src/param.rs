@@ -58,7 +58,8 @@ impl std::fmt::Display for Range {
 }
 
 impl Range {
-    /// Whether a single value of this kind is itself written as a list. An axis over such values is a list of lists.
+    /// How deep the lists of a single value are nested: 0 for a number or a word, 1 for a list, 2 for a matrix. A config that nests
+    /// one list more means an axis over such values.
     pub fn depth(&self) -> usize {
         match self {
             Self::Numbers(..) => 1,
@@ -102,13 +103,17 @@ impl Range {
             },
             Self::Numbers(low, high) => {
                 let number = Self::Number(*low, *high);
-                let list = value.as_array().map(|items| items.iter().map(|item| number.normalise(item)).collect());
-                list.unwrap_or_else(wrong)
+                let Some(items) = value.as_array() else { return wrong() };
+                let entry =
+                    |(index, item)| number.normalise(item).map_err(|message| format!("entry {index}: {message}"));
+                items.iter().enumerate().map(entry).collect()
             }
             Self::Transition => {
                 let Some(rows) = value.as_array() else { return wrong() };
                 let row = Self::Numbers(0.0, 1.0);
-                let rows: Vec<Value> = rows.iter().map(|item| row.normalise(item)).collect::<Result<_, _>>()?;
+                let normalise =
+                    |(index, item)| row.normalise(item).map_err(|message| format!("row {index}: {message}"));
+                let rows: Vec<Value> = rows.iter().enumerate().map(normalise).collect::<Result<_, _>>()?;
                 for (index, row) in rows.iter().enumerate() {
                     let cells: Vec<f64> = row.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
                     let sum: f64 = cells.iter().sum();
@@ -383,6 +388,10 @@ mod tests {
     fn a_transition_matrix_must_be_square_and_stochastic() {
         assert!(message(r#"{"matrix": [[0.5, 0.4], [0, 1]]}"#).contains("row 0 sums to 0.9"));
         assert!(message(r#"{"matrix": [[1.0], [0, 1]]}"#).contains("row 0 has 1 entries, but there are 2 rows"));
+        let text = message(r#"{"matrix": [[1, 0], [0.5, 1.5]]}"#);
+        assert!(text.ends_with("`matrix`: row 1: entry 1: expected a number from 0 to 1, found 1.5"), "{text}");
+        let text = message(r#"{"matrix": [[1, 0], 3]}"#);
+        assert!(text.ends_with("row 1: expected a list of numbers from 0 to 1, found 3"), "{text}");
     }
 
     #[test]

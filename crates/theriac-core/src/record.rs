@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::param::Values;
+use crate::param::{Value, Values};
 
 /// The version of this format. Raised when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -18,6 +18,34 @@ pub struct MethodRecord {
     pub name: String,
     /// All parameters, defaults written out.
     pub params: Values,
+}
+
+impl MethodRecord {
+    /// The name, and those parameters that are `shown`: `badnets rate=0.05`.
+    pub fn named(&self, shown: impl Fn(&str, &Value) -> bool) -> String {
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let params = self.params.iter().filter(|(key, value)| shown(key, value));
+        params.fold(self.name.clone(), |text, (key, value)| format!("{text} {key}={}", plain(value)))
+    }
+}
+
+/// The control that removes as many samples as the filter that it matches, at random.
+pub const RANDOM_FILTER: &str = "random-filter";
+/// The control that removes as many samples as the filter that it matches, poison first.
+pub const PERFECT_FILTER: &str = "perfect-filter";
+
+/// Whether `name` is a control for vetting filters.
+pub fn is_control_filter(name: &str) -> bool {
+    [RANDOM_FILTER, PERFECT_FILTER].contains(&name)
+}
+
+/// How a control names the filter that it matches, in its parameter `matches`: by name, and where one filter has several
+/// parametrisations among `filters` also by the parameters in which these differ.
+pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
+    filter.named(|key, value| {
+        let mut namesakes = filters.iter().filter(|other| other.name == filter.name);
+        namesakes.any(|other| other.params.get(key) != Some(value))
+    })
 }
 
 /// How a cell ended.
@@ -45,7 +73,7 @@ pub struct EpochRecord {
     pub attack_success: Option<f64>,
 }
 
-/// How well a vetting defense found the poison.
+/// One point of a detection curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RocPoint {
     /// False positive rate.
@@ -192,9 +220,9 @@ pub struct Manifest {
     pub machine: BTreeMap<String, String>,
     /// Where the networks ran.
     pub device: String,
-    /// Jobs at a time and threads a job.
+    /// Steps at a time.
     pub jobs: usize,
-    /// Threads a job.
+    /// Threads a step.
     pub threads: usize,
     /// Wall-clock seconds of the whole run, this time only.
     pub seconds: f64,
@@ -217,4 +245,23 @@ pub struct StepRecord {
     pub peak_memory_mib: f64,
     /// The hash of the main file that it left: weights, change set or metrics.
     pub output: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_told_apart_by_what_differs_among_namesakes() {
+        let record = |name: &str, params: &str| MethodRecord {
+            name: name.to_owned(),
+            params: serde_json::from_str(params).unwrap(),
+        };
+        let (one, two) = (record("knn", r#"{"k": 5, "mode": "a"}"#), record("knn", r#"{"k": 9, "mode": "a"}"#));
+        let other = record("spectral", r#"{"removed": 1.5}"#);
+        assert_eq!(filter_key(&one, &[&one, &other]), "knn");
+        assert_eq!(filter_key(&one, &[&one, &two, &other]), "knn k=5");
+        assert_eq!(filter_key(&other, &[&one, &two, &other]), "spectral");
+        assert_eq!(one.named(|key, _| key == "mode"), "knn mode=a");
+    }
 }

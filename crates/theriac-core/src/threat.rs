@@ -104,7 +104,8 @@ pub struct ThreatModel {
 pub struct Budget {
     /// Distinct samples that may be touched.
     pub samples: usize,
-    /// Largest change of one pixel, 0 to 255; 255 is no limit.
+    /// Largest change of one pixel of a replaced image, 0 to 255; 255 is no limit. An inserted image has no original in the
+    /// data set, so this says nothing of it: an attack that inserts near copies has to test their distance itself.
     pub epsilon: u8,
 }
 
@@ -120,6 +121,9 @@ impl Budget {
     /// Names the first rule that is broken.
     pub fn enforce(&self, threat: &ThreatModel, data: &Dataset, changes: &ChangeSet) -> Result<(), BudgetError> {
         let author = changes.author.clone();
+        if changes.stage != threat.stage {
+            return Err(BudgetError::Stage { author, declared: threat.stage, found: changes.stage });
+        }
         let touched = changes.touched().len();
         if touched > self.samples {
             return Err(BudgetError::Samples { author, allowed: self.samples, touched });
@@ -155,6 +159,18 @@ pub fn samples_at(rate: f64, train: usize) -> usize {
 /// An attack went beyond what it declared: a bug in the attack.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BudgetError {
+    /// It acts at another stage of the pipeline than its threat model says.
+    #[error(
+        "failed to accept the change set of `{author}`: it acts at stage `{found}`, its threat model stands at `{declared}`"
+    )]
+    Stage {
+        /// The attack.
+        author: String,
+        /// The stage of the threat model.
+        declared: Stage,
+        /// The stage of the change set.
+        found: Stage,
+    },
     /// Too many samples.
     #[error("failed to accept the change set of `{author}`: it touches {touched} samples, its budget is {allowed}")]
     Samples {
@@ -189,8 +205,8 @@ pub enum BudgetError {
     },
 }
 
-/// The share of `changes` in each class of `data`, to be printed beside the rate: index is the class before the attack; inserted
-/// samples count for the class that they claim.
+/// How many samples of each class of `data` are touched by `changes`, to be printed beside the rate. A sample counts for its class before
+/// the attack, an inserted one for the class that it claims.
 pub fn touched_by_class(data: &Dataset, changes: &ChangeSet) -> Vec<usize> {
     let positions = data.positions();
     let mut counts = vec![0; data.classes().len()];
@@ -247,6 +263,10 @@ mod tests {
         let error = Budget { samples: 9, epsilon: 255 }.enforce(&LABELS_AND_INPUTS, &data, &set);
         assert_eq!(error, Err(BudgetError::Capability { author: author(), needs: Capability::Remove }));
         assert_eq!(touched_by_class(&data, &set), [1, 1]);
+        set.stage = Stage::Store;
+        let error = Budget { samples: 9, epsilon: 255 }.enforce(&LABELS_AND_INPUTS, &data, &set);
+        let expected = BudgetError::Stage { author: author(), declared: Stage::Collect, found: Stage::Store };
+        assert_eq!(error, Err(expected));
     }
 
     #[test]

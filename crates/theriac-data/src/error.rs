@@ -203,10 +203,9 @@ pub enum DataError {
     },
     /// A label names no class.
     #[error(
-        "failed to read `{}`: byte {offset} holds label {found}, expected 0..={}; the file is damaged or belongs to \
-         another data set",
-        path.display(),
-        classes - 1
+        "failed to read `{}`: byte {offset} holds label {found}, expected a number below {classes}; the file is \
+         damaged or belongs to another data set",
+        path.display()
     )]
     LabelRange {
         /// The file.
@@ -225,6 +224,30 @@ pub enum DataError {
     )]
     NoClass {
         /// The folder.
+        path: PathBuf,
+    },
+    /// A folder has a training part and no test part, or the other way round.
+    #[error(
+        "failed to load `{}`: it has the folder `{present}` with folders in it, but no folder `{missing}`; make `{}`, or \
+         name `{}` as path",
+        path.display(), path.join(missing).display(), path.join(present).display()
+    )]
+    HalfSplit {
+        /// The folder.
+        path: PathBuf,
+        /// The part that is there.
+        present: &'static str,
+        /// The part that is not.
+        missing: &'static str,
+    },
+    /// A folder stands beside the training and the test part.
+    #[error(
+        "failed to accept `{}`: beside the folders `train` and `test` its images would be left out; move them into one of \
+         the two, or the folder elsewhere",
+        path.display()
+    )]
+    BesideParts {
+        /// The third folder.
         path: PathBuf,
     },
     /// A folder has more classes than there are labels.

@@ -6,7 +6,8 @@
 //! OUT/data.npz                images [sample, channel, row, column] u8, labels i64, ids u64
 //! ```
 //!
-//! `OUT/images` can be loaded as data set `folder` again, with the same labels. Equal data give equal bytes.
+//! `OUT/images` can be loaded as data set `folder` again, with the same labels, as long as every class keeps two images.
+//! Equal data give equal bytes.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -57,8 +57,10 @@ pub enum FileState {
     Published,
     /// It is unpacked or wrapped otherwise, and holds what the published file holds.
     SameContent,
-    /// It holds something else, or cannot be read.
+    /// It holds something else, or is damaged.
     Different(String),
+    /// The system refuses to read it; what it holds is unknown.
+    Unreadable(String),
 }
 
 /// One published file and what is on this machine.
@@ -135,6 +137,7 @@ pub(crate) fn is_published(path: &Path, file: &RemoteFile) -> io::Result<bool> {
 
 pub(crate) fn status(dataset: &str, file: &RemoteFile, places: &Places) -> FileStatus {
     for copy in copies(dataset, file, places) {
+        // A file that cannot be read here cannot be read below, where the reason is told.
         let published = copy.packed && is_published(&copy.paths[0], file).unwrap_or(false);
         let state = if published {
             FileState::Published
@@ -143,7 +146,8 @@ pub(crate) fn status(dataset: &str, file: &RemoteFile, places: &Places) -> FileS
                 Ok(Some(_)) => FileState::SameContent,
                 Ok(None) => continue,
                 Err(_) if !copy.named => continue,
-                Err(error) => FileState::Different(error.to_string()),
+                Err(error @ DataError::Read { .. }) => FileState::Unreadable(with_source(&error)),
+                Err(error) => FileState::Different(with_source(&error)),
             }
         };
         let sizes = copy.paths.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len()));
@@ -151,6 +155,11 @@ pub(crate) fn status(dataset: &str, file: &RemoteFile, places: &Places) -> FileS
         return FileStatus { name: file.name, path: copy.paths.into_iter().next(), size, state };
     }
     FileStatus { name: file.name, path: None, size: 0, state: FileState::Missing }
+}
+
+/// The message with what the system or the decoder says.
+fn with_source(error: &DataError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// A published file as it was found: packed, or as all its unpacked parts.
@@ -215,7 +224,7 @@ fn copies(dataset: &str, file: &RemoteFile, places: &Places) -> Vec<Found> {
 
 fn untar(path: &Path, file: &RemoteFile) -> Result<Vec<Unpacked>, DataError> {
     let archive = File::open(path).map_err(|source| DataError::Read { path: path.to_path_buf(), source })?;
-    let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(BufReader::new(archive)));
+    let mut archive = tar::Archive::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(archive)));
     let mut unpacked: Vec<Option<Vec<u8>>> = vec![None; file.parts.len()];
     let broken = |unpacked: &[Option<Vec<u8>>], source| DataError::Archive {
         path: path.to_path_buf(),
@@ -355,6 +364,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_is_not_called_different() {
+        // A superuser may read any file, so the refusal is made up.
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = DataError::Read { path: "toy/a.gz".into(), source };
+        assert_eq!(with_source(&error), "failed to read `toy/a.gz`: permission denied");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir(root.path().join("toy")).unwrap();
+            let path = root.path().join("toy/a.gz");
+            std::fs::write(&path, gzip(b"theriac")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+            if File::open(&path).is_err() {
+                let found = status("toy", &single(), &Places::only(root.path()));
+                assert!(matches!(&found.state, FileState::Unreadable(why) if why.contains("denied")), "{found:?}");
+                assert!(!found.is_ok());
+            }
+        }
+    }
+
+    #[test]
     fn an_archive_is_read_packed_and_unpacked() {
         let mut builder = tar::Builder::new(Vec::new());
         for (name, bytes) in [("inner/two", "TWO"), ("inner/readme", "no part"), ("inner/one", "ONE")] {
@@ -363,7 +394,8 @@ pub(crate) mod tests {
             header.set_cksum();
             builder.append_data(&mut header, name, bytes.as_bytes()).unwrap();
         }
-        let packed = gzip(&builder.into_inner().unwrap());
+        let tar = builder.into_inner().unwrap();
+        let packed = gzip(&tar);
         let parts: [(&'static str, &[u8]); 2] = [("one", b"ONE"), ("two", b"TWO")];
         let file = remote("toy.tar.gz", vec![], &packed, &parts);
         let contents = |parts: Vec<Unpacked>| parts.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
@@ -379,6 +411,10 @@ pub(crate) mod tests {
         assert!(matches!(error(&more), DataError::NotInArchive { .. }));
         std::fs::write(&archive, &packed[..packed.len() / 2]).unwrap();
         assert!(matches!(error(&file), DataError::Archive { .. }));
+        // Compressed anew, in several members.
+        std::fs::write(&archive, tar.chunks(700).flat_map(gzip).collect::<Vec<u8>>()).unwrap();
+        assert_eq!(contents(read("toy", &file, &places).unwrap()), [b"ONE", b"TWO"]);
+        assert_eq!(status("toy", &file, &places).state, FileState::SameContent);
 
         std::fs::remove_file(&archive).unwrap();
         std::fs::write(root.path().join("toy/inner/one"), "ONE").unwrap();

@@ -32,6 +32,6 @@ pub use export::{Exported, export};
 pub use fetch::{Progress, fetch};
 pub use files::{Checksum, FileState, FileStatus, Part, RemoteFile, verify};
 pub use places::Places;
-pub use registry::{DATASETS, DEFAULT, DatasetEntry, Loaded, available, find};
+pub use registry::{DATASETS, DatasetEntry, Loaded, find};
 pub use statistics::statistics;
 pub use subset::Subset;

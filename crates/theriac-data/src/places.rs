@@ -16,13 +16,12 @@ pub struct Places {
 
 impl Places {
     /// `data_dir` (the `--data-dir` of the command line) first, then the folder that the environment variable
-    /// `THERIAC_DATA` names, then `data` and `../shared/data` (if it exists) from the current directory, and last the
-    /// folder into which Debian's packages of data sets install.
+    /// `THERIAC_DATA` names, then `data` from the current directory, and last the folder into which Debian's packages of
+    /// data sets install.
     pub fn new(data_dir: Option<PathBuf>) -> Self {
         let variable = std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let shared = Some(PathBuf::from("../shared/data")).filter(|folder| folder.is_dir());
-        let fixed = [Some(PathBuf::from("data")), shared, Some(PathBuf::from("/usr/share/datasets"))];
-        Self { roots: [data_dir, variable].into_iter().chain(fixed).flatten().collect() }
+        let fixed = ["data", "/usr/share/datasets"].map(PathBuf::from);
+        Self { roots: [data_dir, variable].into_iter().flatten().chain(fixed).collect() }
     }
 
     /// This folder and no other.

@@ -1,7 +1,7 @@
 //! The data sets, in the order in which people meet them.
 
 use theriac_core::param::nearest;
-use theriac_core::{Dataset, Facts, MethodInfo, Values};
+use theriac_core::{Dataset, MethodInfo, Values};
 
 use crate::datasets::{cifar10, embedded, folder, mnist};
 use crate::error::DataError;
@@ -22,18 +22,12 @@ pub struct Loaded {
 pub struct DatasetEntry {
     /// Name, summary, papers and parameters.
     pub info: MethodInfo,
-    /// Size of the whole data set; `None` where it depends on the parameters.
-    pub full: Option<Facts>,
-    /// The names of the classes; empty where they depend on the parameters.
-    pub classes: &'static [&'static str],
     /// The licence of the images.
     pub licence: &'static str,
     /// The page that describes the data set.
     pub page: &'static str,
     /// The published files that have to be on this machine; empty where none is needed.
     pub files: &'static [RemoteFile],
-    /// Checks the parameters and tells the facts, without reading images.
-    pub facts: fn(&Values, &Places) -> Result<Facts, DataError>,
     /// Checks the parameters and loads the images.
     pub load: fn(&Values, &Places) -> Result<Loaded, DataError>,
 }
@@ -49,9 +43,6 @@ impl DatasetEntry {
         self.files.iter().all(|file| files::is_present(self.name(), file, places))
     }
 }
-
-/// The data set that a config without one means.
-pub const DEFAULT: &str = "mnist-10k";
 
 /// All data sets.
 pub static DATASETS: &[&DatasetEntry] = &[
@@ -78,11 +69,6 @@ pub fn find(name: &str) -> Result<&'static DatasetEntry, DataError> {
     })
 }
 
-/// Whether a data set can be loaded on this machine without fetching anything; `false` for unknown names.
-pub fn available(name: &str, places: &Places) -> bool {
-    find(name).is_ok_and(|entry| entry.is_available(places))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,16 +84,11 @@ mod tests {
             for key in ["train", "test"] {
                 assert!(entry.info.params.iter().any(|param| param.name == key), "{name} {key}");
             }
-            if let Some(full) = &entry.full {
-                assert_eq!(full.classes, entry.classes.len(), "{name}");
-                assert_eq!((entry.facts)(&Values::new(), &Places::only("nowhere")).unwrap(), *full, "{name}");
-            }
             for file in entry.files {
                 assert!(!file.urls.is_empty() && file.urls.iter().all(|url| url.ends_with(file.name)), "{}", file.name);
                 assert!(file.parts.iter().all(|part| part.sha256.len() == 64), "{}", file.name);
             }
         }
-        assert!(find(DEFAULT).is_ok());
     }
 
     #[test]
@@ -123,8 +104,7 @@ mod tests {
     fn embedded_sets_are_always_available_and_others_only_with_their_files() {
         let empty = tempfile::tempdir().unwrap();
         let places = Places::only(empty.path());
-        let answers: Vec<bool> = DATASETS.iter().map(|entry| available(entry.name(), &places)).collect();
+        let answers: Vec<bool> = DATASETS.iter().map(|entry| entry.is_available(&places)).collect();
         assert_eq!(answers, [true, true, false, false, false, true]);
-        assert!(!available("imagenet", &places));
     }
 }

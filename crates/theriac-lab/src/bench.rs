@@ -11,7 +11,7 @@ use theriac_core::{Digest, Facts, Kind, MethodInfo, Param, ParamError, record::M
 pub struct DatasetCard {
     /// What configs are checked against.
     pub facts: Facts,
-    /// The hash of the loaded content.
+    /// The hash of the loaded content: everything that can show in a result, the names of the classes included.
     pub digest: Digest,
     /// The names of the classes.
     pub classes: Vec<String>,
@@ -137,6 +137,9 @@ pub trait Bench: Sync {
 
     /// The rules that need more than a range: a class index below the number of classes, parameters that exclude each other.
     fn check(&self, kind: Kind, method: &MethodRecord, facts: &Facts) -> Vec<ParamError>;
+
+    /// The same for a training recipe (`[train]`).
+    fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError>;
 
     /// Seconds that a step is expected to take on one thread.
     fn estimate(&self, step: &Step, facts: &Facts) -> f64;

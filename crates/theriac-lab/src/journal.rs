@@ -101,6 +101,10 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Bytes of whole lines.
+    length: u64,
+    /// Whether half a line is left behind them, after which nothing may follow.
+    cut: bool,
 }
 
 impl Journal {
@@ -130,19 +134,32 @@ impl Journal {
             }
             entries.push(line.entry);
         }
-        Ok((Self { path: path.to_owned(), file }, entries))
+        Ok((Self { path: path.to_owned(), file, length: whole as u64, cut: false }, entries))
     }
 
-    /// Appends one line and waits until it is on the disk.
+    /// Appends one line and waits until it is on the disk. A line that could not be written is taken back, so that no later one follows
+    /// half of it.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or could not take back an earlier line.
     pub fn write(&mut self, entry: Entry) -> Result<(), FileError> {
         let line = Line { version: VERSION, entry };
         let mut text = serde_json::to_vec(&line).expect("plain data serialises to JSON");
         text.push(b'\n');
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
-        written.map_err(FileError::at("write", &self.path))
+        let mut write = || {
+            if self.cut {
+                return Err(std::io::Error::other("it ends within a line that could not be written"));
+            }
+            self.file.write_all(&text)?;
+            self.file.sync_data()
+        };
+        if let Err(source) = write() {
+            let taken_back = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            self.cut = taken_back.is_err();
+            return Err(FileError { action: "write", path: self.path.clone(), source });
+        }
+        self.length += text.len() as u64;
+        Ok(())
     }
 }
 
@@ -171,6 +188,23 @@ mod tests {
             journal.write(entry(3)).unwrap();
             assert_eq!(Journal::open(&path).unwrap().1, [entry(1), entry(3)]);
         }
+    }
+
+    #[test]
+    fn nothing_follows_a_line_that_could_not_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.write(entry(1)).unwrap();
+        let good = std::mem::replace(&mut journal.file, File::open(&path).unwrap());
+        // Neither written nor taken back: the file is open for reading only.
+        assert!(journal.write(entry(2)).is_err() && journal.cut);
+        journal.file = good;
+        let message = journal.write(entry(3)).unwrap_err().to_string();
+        assert!(message.ends_with("it ends within a line that could not be written"), "{message}");
+        // By now it could be taken back.
+        journal.write(entry(4)).unwrap();
+        assert_eq!(Journal::open(&path).unwrap().1, [entry(1), entry(4)]);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 pub mod bench;
 pub mod config;
-pub mod files;
 pub mod journal;
 pub mod plan;
 pub mod run;
@@ -18,3 +17,4 @@ pub use config::{Config, ConfigError};
 pub use plan::{Plan, Summary};
 pub use run::{Event, Observer, Options, Outcome, RunError, Totals, run};
 pub use store::Store;
+pub use theriac_core::files;

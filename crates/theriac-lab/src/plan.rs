@@ -13,7 +13,7 @@ use theriac_core::{Digest, record::MethodRecord};
 use crate::bench::{Bench, Step, StepKind};
 use crate::config::Config;
 use crate::store::Store;
-pub(crate) use label::{brief, filter_labels, is_control_filter};
+pub(crate) use label::{brief, filter_labels};
 
 /// Cells and steps of a study.
 #[derive(Clone, Debug, Serialize)]

@@ -138,6 +138,14 @@ pub enum RunError {
         /// Why not.
         source: rayon::ThreadPoolBuildError,
     },
+    /// The system gives no thread for another step beside those that run.
+    #[error("failed to run {jobs} steps at a time: {source}")]
+    Workers {
+        /// How many.
+        jobs: usize,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 /// Runs `plan`, which was made from `config` for `bench`. Once `cancel` is set, running steps are finished and no other is begun.
@@ -169,7 +177,7 @@ pub fn run(
     let steps = plan.steps.len();
     journal.write(journal::Entry::Started { plan: identity, steps, due: due.iter().filter(|due| **due).count() })?;
     let schedule = schedule::Schedule { plan, bench, store: &store, observer, cancel, jobs, threads };
-    let ran = schedule.run(stored, &due, &mut journal)?;
+    let mut ran = schedule.run(stored, &due, &mut journal)?;
     if ran.interrupted {
         let done = ran.totals.done - ran.totals.failed;
         journal.write(journal::Entry::Interrupted { done, steps })?;
@@ -177,6 +185,12 @@ pub fn run(
     }
 
     let results = assemble::assemble(config, plan, &ran)?;
+    // Steps that no cell reads and that nothing due needed have not been looked at, but they are a part of how the results came about.
+    for (index, planned) in plan.steps.iter().enumerate() {
+        if !ran.stored.contains_key(&index) && !ran.failed.contains_key(&index) {
+            ran.stored.extend(store.look_up(&planned.address)?.map(|entry| (index, entry)));
+        }
+    }
     let seconds = begin.elapsed().as_secs_f64();
     let manifest = manifest::manifest(config, plan, &ran, options, bench.device(), (jobs, threads), seconds);
     let mut manifest = serde_json::to_vec_pretty(&manifest).expect("plain data serialises to JSON");
@@ -187,6 +201,8 @@ pub fn run(
         (RESOLVED, config.to_toml().into_bytes()),
         (MANIFEST, manifest),
     ];
+    // The files belong together: whoever finds a manifest finds the others as it knows them. It is the first to go and the last to come.
+    remove_if_there(&folder.join(MANIFEST))?;
     let mut digests = BTreeMap::new();
     for (name, content) in &files {
         write_atomically(&folder.join(name), content)?;
@@ -198,6 +214,13 @@ pub fn run(
     let failed_steps = ran.causes.iter().map(cause).collect();
     let cells = plan.cells.len();
     Ok(Outcome::Finished(Report { folder, cells, failed_steps, failed_cells, totals: ran.totals, seconds }))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(FileError::at("replace", path)),
+    }
 }
 
 /// Held as long as the file is open; it goes with the process, however that ends.

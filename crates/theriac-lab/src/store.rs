@@ -4,7 +4,7 @@
 //! ab/abcdef.../weights.safetensors ...   what the step left
 //!              step.json                 what it was, and what it cost
 //!              checksums.json            the BLAKE3 hash of each of these files
-//! damaged/abcdef...-7-0/                 an entry that did not match its checksums, with why.txt
+//! damaged/abcdef...-7-0/                 why.txt, and entry/: an entry that did not match its checksums
 //! part/                                  entries that are being written
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use theriac_core::Digest;
 
 use crate::bench::{Files, Step};
-use crate::files::{FileError, create_folder, unique};
+use crate::files::{FileError, create_folder, reserve};
 
 const NOTE: &str = "step.json";
 const CHECKSUMS: &str = "checksums.json";
@@ -50,7 +51,7 @@ pub struct Note {
     pub main: String,
 }
 
-/// A finished step whose files match their checksums.
+/// A finished step.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Where its files are.
@@ -121,15 +122,32 @@ impl Store {
     /// Looks for an entry and verifies it. A damaged one is moved out of the way.
     ///
     /// # Errors
-    /// The disk refuses to read or to move it.
+    /// The disk refuses to read or to move it. What cannot be read now may be good, so it stays where it is.
     pub fn find(&self, address: &Digest) -> Result<Found, FileError> {
         let folder = self.folder(address);
-        if !folder.is_dir() {
-            return Ok(Found::Nothing);
+        match fs::metadata(&folder) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Found::Nothing);
+            }
+            Err(error) => return Err(FileError::at("read", &folder)(error)),
         }
         match verify(&folder) {
             Ok(entry) => Ok(Found::Good(Box::new(entry))),
-            Err(why) => self.set_aside(address, &why).map(|()| Found::Damaged(why)),
+            Err(Trouble::Refused(error)) => Err(error),
+            Err(Trouble::Damage(why)) => self.set_aside(address, &why).map(|()| Found::Damaged(why)),
+        }
+    }
+
+    /// What an entry tells about its step, without reading the files that the step left. `None` if there is none or its note is damaged.
+    ///
+    /// # Errors
+    /// The disk refuses to read it.
+    pub fn look_up(&self, address: &Digest) -> Result<Option<Stored>, FileError> {
+        match described(&self.folder(address)) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Trouble::Refused(error)) => Err(error),
+            Err(Trouble::Damage(_)) => Ok(None),
         }
     }
 
@@ -148,8 +166,7 @@ impl Store {
             all().map(|(name, content)| (name.to_owned(), Digest::of(content))).collect();
         let sums = serde_json::to_vec_pretty(&checksums).expect("plain data serialises to JSON");
 
-        let part = self.parts().join(format!("{}-{}", address.short(16), unique()));
-        create_folder(&part)?;
+        let part = reserve_folder(&self.parts(), &address.short(16))?;
         for (name, content) in all().chain([(CHECKSUMS, &sums)]) {
             let path = part.join(name);
             fs::write(&path, content).map_err(FileError::at("write", &path))?;
@@ -170,37 +187,76 @@ impl Store {
 
     fn set_aside(&self, address: &Digest, why: &str) -> Result<(), FileError> {
         let (folder, shelf) = (self.folder(address), self.root.join("damaged"));
-        create_folder(&shelf)?;
-        let aside = shelf.join(format!("{address}-{}", unique()));
-        match fs::rename(&folder, &aside) {
+        let aside = reserve_folder(&shelf, &address.to_string())?;
+        if let Err(error) = fs::rename(&folder, aside.join("entry")) {
+            drop(fs::remove_dir(&aside));
             // Another process has set it aside.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            moved => moved.map_err(FileError::at("set aside", &folder))?,
+            let gone = error.kind() == ErrorKind::NotFound;
+            return if gone { Ok(()) } else { Err(FileError::at("set aside", &folder)(error)) };
         }
         let note = aside.join("why.txt");
         fs::write(&note, format!("{why}\n")).map_err(FileError::at("write", &note))
     }
 }
 
-/// Reads an entry and compares all its files with their checksums.
-fn verify(folder: &Path) -> Result<Stored, String> {
-    let read = |name: &str| fs::read(folder.join(name)).map_err(|error| format!("`{name}` cannot be read: {error}"));
-    let unclear = |name: &'static str| move |error: serde_json::Error| format!("`{name}` is not what it was: {error}");
-    let checksums: BTreeMap<String, Digest> = serde_json::from_slice(&read(CHECKSUMS)?).map_err(unclear(CHECKSUMS))?;
-    for (name, expected) in &checksums {
-        let found = Digest::of(&read(name)?);
-        if found != *expected {
-            return Err(format!("`{name}` has the hash {found}, expected {expected}"));
-        }
-    }
-    if !checksums.contains_key(NOTE) {
-        return Err(format!("`{CHECKSUMS}` does not list `{NOTE}`"));
-    }
-    let note: Note = serde_json::from_slice(&read(NOTE)?).map_err(unclear(NOTE))?;
+/// Makes a folder in `parent` whose name begins with `stem` and that nobody else has.
+fn reserve_folder(parent: &Path, stem: &str) -> Result<PathBuf, FileError> {
+    create_folder(parent)?;
+    let make = |name: &str| {
+        let folder = parent.join(format!("{stem}-{name}"));
+        fs::create_dir(&folder).map(|()| folder)
+    };
+    reserve(make).map_err(FileError::at("create a folder in", parent))
+}
+
+/// Why an entry cannot be used.
+enum Trouble {
+    /// It is not what it was.
+    Damage(String),
+    /// The disk did not answer; the entry may be good.
+    Refused(FileError),
+}
+
+/// A file of an entry. One that is not there is damage.
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>, Trouble> {
+    let path = folder.join(name);
+    fs::read(&path).map_err(|error: io::Error| match error.kind() {
+        ErrorKind::NotFound => Trouble::Damage(format!("`{name}` cannot be read: {error}")),
+        _ => Trouble::Refused(FileError::at("read", &path)(error)),
+    })
+}
+
+/// A file of an entry that has the hash `expected`.
+fn checked(folder: &Path, name: &str, expected: &Digest) -> Result<Vec<u8>, Trouble> {
+    let content = read(folder, name)?;
+    let found = Digest::of(&content);
+    let differs = || Trouble::Damage(format!("`{name}` has the hash {found}, expected {expected}"));
+    if found == *expected { Ok(content) } else { Err(differs()) }
+}
+
+/// The note and the checksums of an entry.
+fn described(folder: &Path) -> Result<Stored, Trouble> {
+    let unclear = |name: &'static str| {
+        move |error: serde_json::Error| Trouble::Damage(format!("`{name}` is not what it was: {error}"))
+    };
+    let checksums: BTreeMap<String, Digest> =
+        serde_json::from_slice(&read(folder, CHECKSUMS)?).map_err(unclear(CHECKSUMS))?;
+    let unlisted = || Trouble::Damage(format!("`{CHECKSUMS}` does not list `{NOTE}`"));
+    let expected = checksums.get(NOTE).ok_or_else(unlisted)?;
+    let note: Note = serde_json::from_slice(&checked(folder, NOTE, expected)?).map_err(unclear(NOTE))?;
     if note.format != FORMAT {
-        return Err(format!("`{NOTE}` has format {}, expected {FORMAT}", note.format));
+        return Err(Trouble::Damage(format!("`{NOTE}` has format {}, expected {FORMAT}", note.format)));
     }
     Ok(Stored { folder: folder.to_owned(), note, checksums })
+}
+
+/// Reads an entry and compares all its files with their checksums.
+fn verify(folder: &Path) -> Result<Stored, Trouble> {
+    let entry = described(folder)?;
+    for (name, expected) in entry.checksums.iter().filter(|(name, _)| *name != NOTE) {
+        checked(folder, name, expected)?;
+    }
+    Ok(entry)
 }
 
 #[cfg(test)]
@@ -245,7 +301,30 @@ mod tests {
             assert!(!store.contains(&step.address()));
             let aside = fs::read_dir(store.root().join("damaged")).unwrap().next().unwrap().unwrap();
             assert!(fs::read_to_string(aside.path().join("why.txt")).unwrap().starts_with(expected));
+            assert!(aside.path().join("entry").is_dir());
         }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_to_read_is_no_damage() {
+        let (_folder, store, step) = store();
+        let path = store.folder(&step.address()).join("changes.bin");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let message = store.find(&step.address()).unwrap_err().to_string();
+        assert!(message.starts_with("failed to read `") && message.contains("changes.bin`: "), "{message}");
+        assert!(store.contains(&step.address()) && !store.root().join("damaged").exists());
+    }
+
+    #[test]
+    fn a_look_at_the_note_reads_no_other_file() {
+        let (_folder, store, step) = store();
+        let folder = store.folder(&step.address());
+        fs::write(folder.join("changes.bin"), "damage").unwrap();
+        assert_eq!(store.look_up(&step.address()).unwrap().unwrap().note.seconds, 0.5);
+        fs::write(folder.join(NOTE), "damage").unwrap();
+        assert!(store.look_up(&step.address()).unwrap().is_none());
+        assert!(store.look_up(&Digest::of(b"other")).unwrap().is_none());
     }
 
     #[test]

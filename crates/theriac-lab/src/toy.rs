@@ -148,6 +148,12 @@ impl Bench for Toy {
         outside.map(|target| ParamError::new("target", message(target))).into_iter().collect()
     }
 
+    fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError> {
+        let epochs = recipe.params["epochs"].as_u64().unwrap_or_default();
+        let message = || format!("{epochs} epochs over {} samples are too many", facts.train);
+        (epochs > 800).then(|| ParamError::new("epochs", message())).into_iter().collect()
+    }
+
     fn estimate(&self, step: &Step, _facts: &Facts) -> f64 {
         if step.kind == StepKind::Train { 4.0 } else { 0.5 }
     }

@@ -1,8 +1,8 @@
 //! Each filter against the random filter that removes as many samples, paired by seed.
 
-use theriac_core::record::MethodRecord;
+use theriac_core::record::{MethodRecord, PERFECT_FILTER, RANDOM_FILTER};
 
-use crate::group::{PERFECT_FILTER, RANDOM_FILTER, is_reference};
+use crate::group::is_reference;
 use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::Success;

@@ -123,10 +123,10 @@ fn defense_sentence(
         return Some(format!("{} failed at all seeds.", setting.defense_label(defense)));
     }
     let mut parts = Vec::new();
-    if let (Some(success), Some(spread), Some(before)) =
-        (group.success(), group.success_spread(), victim.success_spread())
-    {
-        let (before, after) = (percent(before.mean), percent_words(&spread));
+    // Over the seeds that both have: a defense that failed at the worst seed must not be praised for it.
+    let both = |success: Success| Some((success, group.both(success.metric(), victim, success.metric())?));
+    if let Some((success, (after, before))) = group.success().and_then(both) {
+        let (before, after) = (percent(before.mean), percent_words(&after));
         parts.push(format!("brings the {} from {before} % to {after}", success.name()));
     }
     if let Some(change) = group.difference("clean_accuracy", victim, "clean_accuracy") {

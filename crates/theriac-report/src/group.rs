@@ -3,17 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_core::param::Value;
-use theriac_core::record::{CellRecord, MethodRecord, Outcome, group_key};
+use theriac_core::record::{CellRecord, MethodRecord, Outcome, group_key, is_control_filter};
 
 use crate::spread::Spread;
 use crate::words::{Success, value_words};
 
 /// The names of defenses that are references for the others.
 pub const CLEAN_MODEL: &str = "clean-model";
-/// Removes as many samples as the filter that it matches, at random.
-pub const RANDOM_FILTER: &str = "random-filter";
-/// Removes as many samples as the filter that it matches, poison first.
-pub const PERFECT_FILTER: &str = "perfect-filter";
 /// No attack, or no defense.
 pub const NONE: &str = "none";
 
@@ -73,9 +69,18 @@ impl<'a> Group<'a> {
 
     /// `after - before` over the seeds that both have.
     pub fn difference(&self, after: &str, other: &Group, before: &str) -> Option<Spread> {
-        let (after, before) = (self.values(after), other.values(before));
-        let pairs: Vec<f64> = after.iter().filter_map(|(seed, value)| Some(value - before.get(seed)?)).collect();
-        Spread::of(&pairs)
+        Spread::of(&self.pairs(after, other, before).map(|(after, before)| after - before).collect::<Vec<_>>())
+    }
+
+    /// `after` and `before`, each over the seeds that both have.
+    pub fn both(&self, after: &str, other: &Group, before: &str) -> Option<(Spread, Spread)> {
+        let (after, before): (Vec<f64>, Vec<f64>) = self.pairs(after, other, before).unzip();
+        Some((Spread::of(&after)?, Spread::of(&before)?))
+    }
+
+    fn pairs(&self, after: &str, other: &Group, before: &str) -> impl Iterator<Item = (f64, f64)> {
+        let before = other.values(before);
+        self.values(after).into_iter().filter_map(move |(seed, value)| Some((value, *before.get(&seed)?)))
     }
 }
 
@@ -96,24 +101,16 @@ pub fn groups(cells: &[CellRecord]) -> Vec<Group<'_>> {
     groups
 }
 
-/// The filter whose removal budget this reference takes over, as the lab writes it; see [`filter_key`].
+/// The filter whose removal budget this reference takes over, as the lab writes it; see
+/// [`filter_key`](theriac_core::record::filter_key).
 pub fn matches(defense: &MethodRecord) -> Option<&str> {
     let filter = defense.params.get("matches").and_then(Value::as_str);
-    filter.filter(|filter| !filter.is_empty() && [RANDOM_FILTER, PERFECT_FILTER].contains(&defense.name.as_str()))
-}
-
-/// How a reference names this filter: with those parameters, if any, that tell it from its namesakes among `peers`.
-pub fn filter_key(filter: &MethodRecord, peers: &[&MethodRecord]) -> String {
-    let namesakes: Vec<&MethodRecord> = peers.iter().copied().filter(|peer| peer.name == filter.name).collect();
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let shown = varying(&namesakes);
-    let params = filter.params.iter().filter(|(name, _)| shown.contains(name));
-    params.fold(filter.name.clone(), |text, (name, value)| format!("{text} {name}={}", plain(value)))
+    filter.filter(|filter| !filter.is_empty() && is_control_filter(&defense.name))
 }
 
 /// Whether this defense is a reference for the others rather than a defense that could be deployed.
 pub fn is_reference(defense: &MethodRecord) -> bool {
-    [NONE, CLEAN_MODEL, RANDOM_FILTER, PERFECT_FILTER].contains(&defense.name.as_str())
+    [NONE, CLEAN_MODEL].contains(&defense.name.as_str()) || is_control_filter(&defense.name)
 }
 
 /// Letters, digits and hyphens of `text`, in lower case.

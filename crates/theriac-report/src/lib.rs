@@ -11,7 +11,6 @@ mod gallery;
 mod group;
 mod html;
 mod input;
-mod output;
 mod plot;
 mod setting;
 mod spread;
@@ -22,6 +21,7 @@ mod words;
 use std::path::{Path, PathBuf};
 
 use theriac_core::MethodInfo;
+use theriac_core::files::{FileError, create_folder, write_atomically};
 
 use figures::{Figure, Methods, figures};
 use setting::settings;
@@ -82,18 +82,14 @@ pub enum ReportError {
     /// A figure could not be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// A file could not be written.
-    #[error("failed to write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A file could not be written or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Reads the results in `folder` and writes `summary.csv`, `figures/*.svg` and `report.html` beside them. `methods`
-/// are the registries' entries, by which the report tells threat models in words.
+/// are the registries' entries, by which the report tells threat models in words. Figures of an earlier report that are no
+/// part of this one are removed. The report itself is written last, so its age tells whether the others are new.
 ///
 /// # Errors
 /// When the results cannot be read, or a file cannot be written. Each file is complete or absent.
@@ -107,14 +103,28 @@ pub fn write(folder: &Path, methods: &[&MethodInfo]) -> Result<Written, ReportEr
     let page = html::page(&results, &settings, &figures, methods);
 
     let summary = folder.join("summary.csv");
-    output::write(&summary, &csv(&summaries)?)?;
+    write_atomically(&summary, &csv(&summaries)?)?;
+    let drawings = folder.join("figures");
+    create_folder(&drawings)?;
     let mut files = Vec::new();
     for figure in figures.iter().flatten() {
-        let path = folder.join("figures").join(format!("{}.svg", figure.name));
-        output::write(&path, figure.file().as_bytes())?;
+        let path = drawings.join(format!("{}.svg", figure.name));
+        write_atomically(&path, figure.file().as_bytes())?;
         files.push(path);
     }
+    remove_others(&drawings, &files)?;
     let report = folder.join("report.html");
-    output::write(&report, page.as_bytes())?;
+    write_atomically(&report, page.as_bytes())?;
     Ok(Written { summary, figures: files, report })
+}
+
+/// Removes the SVG files in `folder` that are not among `files`.
+fn remove_others(folder: &Path, files: &[PathBuf]) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(folder).map_err(FileError::at("read the folder", folder))? {
+        let path = entry.map_err(FileError::at("read the folder", folder))?.path();
+        if path.extension().is_some_and(|ending| ending == "svg") && !files.contains(&path) {
+            std::fs::remove_file(&path).map_err(FileError::at("remove", &path))?;
+        }
+    }
+    Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use theriac_core::record::{CellRecord, MethodRecord};
+use theriac_core::record::{CellRecord, MethodRecord, filter_key};
 
-use crate::group::{Group, NONE, compare_params, filter_key, groups, label, matches, slug, unique};
+use crate::group::{Group, NONE, compare_params, groups, label, matches, slug, unique};
 
 /// One data set, one network and one training recipe within one experiment: what a table or a figure compares.
 pub struct Setting<'a> {

@@ -219,6 +219,114 @@ fn a_filter_that_is_no_better_than_chance_is_called_so() {
 }
 
 #[test]
+fn a_filter_beats_the_random_one_everywhere_only_if_everything_was_measured() {
+    let filters = ["none", "spectral-signatures", "random-filter"];
+    let wanted = |cell: &&CellRecord| {
+        let rate = cell.attack.params.get("rate").and_then(serde_json::Value::as_f64);
+        cell.experiment == "backdoor" && rate == Some(0.05) && filters.contains(&cell.defense.name.as_str())
+    };
+    let mut cells: Vec<CellRecord> = fixture::cells().iter().filter(wanted).cloned().collect();
+    let whole = "every filter beats the random filter on every attack";
+    assert!(page(&cells, &fixture::manifest()).contains(whole));
+    // Nobody can find what was removed.
+    cells.extend(cells.clone().into_iter().map(|mut cell| {
+        cell.attack = fixture::method("remove", serde_json::json!({"rate": 0.08}));
+        cell.metrics.remove("tpr");
+        cell
+    }));
+    let page = page(&cells, &fixture::manifest());
+    assert!(page.contains("every filter beats the random filter wherever that could be measured"));
+    assert!(!page.contains(whole));
+}
+
+#[test]
+fn success_before_and_after_is_that_of_the_same_seeds() {
+    let mut cells: Vec<CellRecord> = fixture::cells();
+    cells.retain(|cell| cell.experiment == "backdoor" && ["none", "strip"].contains(&cell.defense.name.as_str()));
+    let strongest =
+        |cell: &CellRecord| cell.attack.params.get("rate").and_then(serde_json::Value::as_f64) == Some(0.05);
+    for cell in cells.iter_mut().filter(|cell| strongest(cell)) {
+        match cell.defense.name.as_str() {
+            "none" => drop(cell.metrics.insert("asr".into(), [0.9, 0.3, 0.8][cell.seed as usize - 1])),
+            _ if cell.seed == 2 => cell.outcome = Outcome::Failed("out of memory".to_owned()),
+            _ => {}
+        }
+    }
+    let page = page(&cells, &fixture::manifest());
+    assert!(page.contains("brings the attack success rate (ASR) from 85.0&nbsp;% to"));
+    assert!(page.contains("n = 2 to 3 seeds"), "the detection curves are of two seeds, the others of three");
+}
+
+#[test]
+fn a_class_is_no_axis_and_several_families_have_no_common_level() {
+    let of_target = |target: u16| {
+        let wanted = |cell: &CellRecord| cell.attack.name == "badnets" && cell.experiment == "backdoor";
+        let mut cells: Vec<CellRecord> = fixture::cells().into_iter().filter(wanted).collect();
+        cells.iter_mut().for_each(|cell| drop(cell.attack.params.insert("target".into(), target.into())));
+        cells
+    };
+    let both = [of_target(0), of_target(5)].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = |cells: &[CellRecord]| {
+        let written = report(folder.path(), cells, &[], &fixture::manifest());
+        let sweep = written.figures.into_iter().find(|path| path.ends_with("backdoor-sweep-badnets.svg"));
+        sweep.map(|path| std::fs::read_to_string(path).unwrap())
+    };
+    let one = sweep(&of_target(0)).unwrap();
+    assert!(one.contains("(log scale)") && one.contains("clean model") && one.contains("Dashed grey"));
+    let two = sweep(&both).unwrap();
+    assert!(two.contains("(log scale)") && two.contains("undefended, target 5"));
+    assert!(!two.contains("clean model<") && !two.contains("Dashed grey"));
+    let mut same_rate = both;
+    same_rate.retain(|cell| cell.attack.params["rate"] == 0.05);
+    assert_eq!(sweep(&same_rate), None);
+}
+
+#[test]
+fn figures_of_an_earlier_report_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = report(folder.path(), &fixture::cells(), &[], &fixture::manifest());
+    let figures = folder.path().join("figures");
+    for name in ["stale.svg", "notes.txt"] {
+        std::fs::write(figures.join(name), "").unwrap();
+    }
+    let again = report(folder.path(), &fixture::cells(), &[], &fixture::manifest());
+    assert_eq!(written, again);
+    let mut names: Vec<PathBuf> = std::fs::read_dir(figures)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("notes.txt"))
+        .collect();
+    names.sort();
+    let mut expected = again.figures;
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn experiments_whose_names_look_alike_have_anchors_of_their_own() {
+    let mut manifest = fixture::manifest();
+    manifest.experiments = ["a b", "a-b", "a b 2", "a b"].map(|name| (name.to_owned(), String::new())).into();
+    let page = page(&fixture::cells(), &manifest);
+    let ids = attributes(&page, "id");
+    let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(unique.len(), ids.len());
+}
+
+#[test]
+fn the_command_names_the_device_unless_it_is_the_default() {
+    let mut manifest = fixture::manifest();
+    let command = |manifest: &Manifest| {
+        let page = page(&fixture::cells()[..1], manifest);
+        let start = page.find("<code>theriac run").unwrap();
+        page[start..start + page[start..].find("</code>").unwrap()].to_owned()
+    };
+    assert!(!command(&manifest).contains("--device"));
+    manifest.device = "gpu".to_owned();
+    assert!(command(&manifest).ends_with(" --device gpu"));
+}
+
+#[test]
 fn faults_name_the_file_and_the_line() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(write(folder.path(), METHODS), Err(ReportError::Read { .. })));

@@ -114,6 +114,7 @@ fn verify(places: &Places, name: &str) -> Result<ExitCode, Failure> {
             FileState::Published => "ok".to_owned(),
             FileState::SameContent => "ok (same content in another wrapping)".to_owned(),
             FileState::Different(why) => format!("DIFFERENT: {why}"),
+            FileState::Unreadable(why) => format!("UNREADABLE: {why}"),
         };
         let place = file.path.as_ref().map_or(String::new(), |path| format!("  {}", path.display()));
         say(&format!("{:<32} {word}{place}", file.name))?;

@@ -1,13 +1,13 @@
 //! `run` and `report`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use theriac_core::Kind;
-use theriac_lab::{Options, Outcome, Plan};
+use theriac_lab::{Options, Outcome, Plan, run::MANIFEST};
 
 use super::{Failure, Folders, Surroundings, duration, read_config, say};
 use crate::progress::Progress;
@@ -86,7 +86,7 @@ impl Run {
             Outcome::Finished(report) => (&report.folder, report.cells, report.failed_cells),
         };
         let page = folder.join("report.html");
-        if matches!(outcome, Outcome::Finished(_)) || !page.exists() {
+        if matches!(outcome, Outcome::Finished(_)) || !is_newer(&page, &folder.join(MANIFEST)) {
             write_report(folder)?;
         }
         if self.json {
@@ -120,7 +120,13 @@ impl Report {
     }
 }
 
-fn write_report(folder: &std::path::Path) -> Result<(), Failure> {
+/// Whether the report was written after the results. A run that was killed between the two leaves the report of an earlier one.
+fn is_newer(page: &Path, manifest: &Path) -> bool {
+    let age = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified());
+    matches!((age(page), age(manifest)), (Ok(page), Ok(manifest)) if page >= manifest)
+}
+
+fn write_report(folder: &Path) -> Result<(), Failure> {
     let methods: Vec<_> =
         [Kind::Dataset, Kind::Model, Kind::Attack, Kind::Defense].into_iter().flat_map(methods).collect();
     theriac_report::write(folder, &methods)?;

@@ -109,7 +109,8 @@ impl Bench for Workbench {
     fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String> {
         let prepared = self.prepared(dataset)?;
         let Loaded { train, test, .. } = &prepared.data;
-        let digest = theriac_core::Digest::of_json(&[train.digest(), test.digest()]);
+        // The names of the classes stand in results, and a folder may be renamed while its images stay.
+        let digest = theriac_core::Digest::of_json(&(train.digest(), test.digest(), train.classes()));
         Ok(DatasetCard { facts: prepared.facts.clone(), digest, classes: train.classes().to_vec() })
     }
 
@@ -125,6 +126,10 @@ impl Bench for Workbench {
             Kind::Defense => theriac_defenses::find(name).map(|entry| (entry.check)(values, facts).map(drop)),
         };
         result.and_then(Result::err).unwrap_or_default()
+    }
+
+    fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError> {
+        TrainConfig::check(&recipe.params, facts).err().unwrap_or_default()
     }
 
     fn estimate(&self, step: &Step, facts: &Facts) -> f64 {

@@ -5,7 +5,7 @@
 //!
 //! Read from the published archive as it is, or from the files that it unpacks into.
 
-use theriac_core::{Facts, Kind, MethodInfo, Paper, Values};
+use theriac_core::{Kind, MethodInfo, Paper, Values};
 
 use crate::error::DataError;
 use crate::files::{self, Checksum, Part, RemoteFile};
@@ -14,7 +14,8 @@ use crate::readers::{Labelled, cifar};
 use crate::registry::{DatasetEntry, Loaded};
 use crate::subset::Subset;
 
-const FACTS: Facts = Facts { shape: cifar::SHAPE, classes: 10, train: 50_000, test: 10_000 };
+/// Training and test images.
+const COUNTS: [usize; 2] = [50_000, 10_000];
 
 const KRIZHEVSKY: Paper = Paper {
     cite: "Krizhevsky 2009",
@@ -45,17 +46,13 @@ fn read(places: &Places) -> Result<[Labelled; 2], DataError> {
     let files = files::read(CIFAR10.name(), &ARCHIVE, places)?;
     let (train, test) = files.split_at(ARCHIVE.parts.len() - 1);
     let part = |files: &[files::Unpacked]| {
-        cifar::read(files.iter().map(|(path, bytes)| (&bytes[..], path.as_path())), FACTS.classes)
+        cifar::read(files.iter().map(|(path, bytes)| (&bytes[..], path.as_path())), CLASSES.len())
     };
     Ok([part(train)?, part(test)?])
 }
 
-fn facts(values: &Values, _places: &Places) -> Result<Facts, DataError> {
-    super::facts_of(CIFAR10.name(), &FACTS, values)
-}
-
 fn load(values: &Values, places: &Places) -> Result<Loaded, DataError> {
-    super::load(CIFAR10.name(), CLASSES, &FACTS, values, || read(places))
+    super::load(CIFAR10.name(), CLASSES, COUNTS, values, || read(places))
 }
 
 /// CIFAR-10.
@@ -69,12 +66,9 @@ pub static CIFAR10: DatasetEntry = DatasetEntry {
             Subset::PARAMS,
         )
     },
-    full: Some(FACTS),
-    classes: CLASSES,
     licence: "not stated by the authors",
     page: "https://www.cs.toronto.edu/~kriz/cifar.html",
     files: &[ARCHIVE],
-    facts,
     load,
 };
 

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use theriac_core::{Facts, Kind, MethodInfo, Shape, Values};
+use theriac_core::{Kind, MethodInfo, Values};
 
 use super::{CLOTHES, DIGITS, LECUN, XIAO};
 use crate::error::DataError;
@@ -20,9 +20,9 @@ use crate::readers::{Labelled, gzip, idx};
 use crate::registry::{DatasetEntry, Loaded};
 use crate::subset::Subset;
 
-const SHAPE: Shape = Shape { channels: 1, height: 28, width: 28 };
-const MNIST_FACTS: Facts = Facts { shape: SHAPE, classes: 10, train: 7_996, test: 2_004 };
-const FASHION_FACTS: Facts = Facts { shape: SHAPE, classes: 10, train: 10_000, test: 2_000 };
+/// Training and test images.
+const MNIST_COUNTS: [usize; 2] = [7_996, 2_004];
+const FASHION_COUNTS: [usize; 2] = [10_000, 2_000];
 
 /// A compressed file and the name that messages give it.
 type Embedded = (&'static [u8], &'static str);
@@ -52,20 +52,12 @@ fn read(files: &[[Embedded; 2]; 2]) -> Result<[Labelled; 2], DataError> {
     Ok([part(&files[0])?, part(&files[1])?])
 }
 
-fn mnist_facts(values: &Values, _places: &Places) -> Result<Facts, DataError> {
-    super::facts_of(MNIST_10K.name(), &MNIST_FACTS, values)
-}
-
 fn load_mnist(values: &Values, _places: &Places) -> Result<Loaded, DataError> {
-    super::load(MNIST_10K.name(), DIGITS, &MNIST_FACTS, values, || read(&MNIST_FILES))
-}
-
-fn fashion_facts(values: &Values, _places: &Places) -> Result<Facts, DataError> {
-    super::facts_of(FASHION_12K.name(), &FASHION_FACTS, values)
+    super::load(MNIST_10K.name(), DIGITS, MNIST_COUNTS, values, || read(&MNIST_FILES))
 }
 
 fn load_fashion(values: &Values, _places: &Places) -> Result<Loaded, DataError> {
-    super::load(FASHION_12K.name(), CLOTHES, &FASHION_FACTS, values, || read(&FASHION_FILES))
+    super::load(FASHION_12K.name(), CLOTHES, FASHION_COUNTS, values, || read(&FASHION_FILES))
 }
 
 /// 10,000 embedded digits of MNIST.
@@ -79,12 +71,9 @@ pub static MNIST_10K: DatasetEntry = DatasetEntry {
             Subset::PARAMS,
         )
     },
-    full: Some(MNIST_FACTS),
-    classes: DIGITS,
     licence: "CC BY-SA 3.0",
     page: "http://yann.lecun.com/exdb/mnist/",
     files: &[],
-    facts: mnist_facts,
     load: load_mnist,
 };
 
@@ -99,12 +88,9 @@ pub static FASHION_12K: DatasetEntry = DatasetEntry {
             Subset::PARAMS,
         )
     },
-    full: Some(FASHION_FACTS),
-    classes: CLOTHES,
     licence: "MIT",
     page: "https://github.com/zalandoresearch/fashion-mnist",
     files: &[],
-    facts: fashion_facts,
     load: load_fashion,
 };
 
@@ -112,7 +98,9 @@ pub static FASHION_12K: DatasetEntry = DatasetEntry {
 mod tests {
     use super::*;
     use crate::statistics;
-    use theriac_core::Label;
+    use theriac_core::{Label, Shape};
+
+    const SHAPE: Shape = Shape { channels: 1, height: 28, width: 28 };
 
     fn whole(entry: &DatasetEntry) -> Loaded {
         (entry.load)(&Values::new(), &Places::only("nowhere")).unwrap()

@@ -9,14 +9,14 @@
 //!
 //! All images are PNG of one size, gray or RGB with 8 bits. The classes are the sorted names of the folders, the
 //! samples come class by class, sorted by file name. Files beside the class folders, and whatever starts with a dot,
-//! are passed over.
+//! are passed over. A folder beside `train` and `test` is an error.
 //!
 //! Without `train` and `test`, each class is split by `test_fraction`. The split of a class depends on its name and its
 //! number of images only: it is the same for every seed, and adding a class leaves the others as they were.
 
 use std::path::{Path, PathBuf};
 
-use theriac_core::{Dataset, Facts, Kind, Label, MethodInfo, ParamError, Range, Seeds, Values, config};
+use theriac_core::{Dataset, Kind, Label, MethodInfo, ParamError, Range, Seeds, Values, config};
 
 use crate::error::DataError;
 use crate::places::Places;
@@ -45,7 +45,6 @@ config! {
 /// A class and the paths of its images.
 struct Class {
     name: String,
-    folder: PathBuf,
     images: Vec<PathBuf>,
 }
 
@@ -70,12 +69,19 @@ fn check(values: &Values, places: &Places) -> Result<(Subset, Plan), DataError> 
 
 fn plan(path: &Path, test_fraction: f64) -> Result<Plan, DataError> {
     let parts = ["train", "test"].map(|part| path.join(part));
+    // A class may be called `train`, too: then it holds images and no folders.
+    let half = |present, missing| DataError::HalfSplit { path: path.to_path_buf(), present, missing };
     let [train, test] = match &parts {
         [train, test] if train.is_dir() && test.is_dir() => {
+            if let Some(path) = list(path)?.into_iter().find(|entry| entry.is_dir() && !parts.contains(entry)) {
+                return Err(DataError::BesideParts { path });
+            }
             let classes = [scan(train, 1)?, scan(test, 1)?];
             check_same(&classes, &parts)?;
             classes
         }
+        [train, _] if has_folders(train)? => return Err(half("train", "test")),
+        [_, test] if has_folders(test)? => return Err(half("test", "train")),
         _ => split(scan(path, 2)?, test_fraction),
     };
     let classes = train.iter().map(|class| class.name.clone()).collect();
@@ -84,6 +90,11 @@ fn plan(path: &Path, test_fraction: f64) -> Result<Plan, DataError> {
         classes.into_iter().enumerate().flat_map(images).collect()
     };
     Ok(Plan { classes, train: labelled(train), test: labelled(test) })
+}
+
+/// Whether there is a folder at `path` with folders in it.
+fn has_folders(path: &Path) -> Result<bool, DataError> {
+    Ok(path.is_dir() && list(path)?.iter().any(|entry| entry.is_dir()))
 }
 
 /// The classes in `path`, sorted by name, each with at least so many images.
@@ -98,7 +109,7 @@ fn scan(path: &Path, at_least: usize) -> Result<Vec<Class>, DataError> {
             return Err(DataError::TooFewImages { path: folder, expected: at_least, found: images.len() });
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        classes.push(Class { name, folder, images });
+        classes.push(Class { name, images });
     }
     if classes.is_empty() {
         return Err(DataError::NoClass { path: path.to_path_buf() });
@@ -141,7 +152,7 @@ fn check_same([train, test]: &[Vec<Class>; 2], [train_path, test_path]: &[PathBu
 fn split(classes: Vec<Class>, test_fraction: f64) -> [Vec<Class>; 2] {
     let seeds = Seeds::new(0).child("data/folder");
     let [mut train, mut test] = [Vec::new(), Vec::new()];
-    for Class { name, folder, images } in classes {
+    for Class { name, images } in classes {
         let count = ((images.len() as f64 * test_fraction).round() as usize).clamp(1, images.len() - 1);
         let all: Vec<usize> = (0..images.len()).collect();
         let chosen = seeds.stream(&format!("split/{name}")).choose(&all, count);
@@ -149,7 +160,6 @@ fn split(classes: Vec<Class>, test_fraction: f64) -> [Vec<Class>; 2] {
             images.into_iter().enumerate().partition(|(index, _)| chosen.binary_search(index).is_ok());
         let class = |images: Vec<(usize, PathBuf)>| Class {
             name: name.clone(),
-            folder: folder.clone(),
             images: images.into_iter().map(|(_, path)| path).collect(),
         };
         train.push(class(rest));
@@ -158,26 +168,21 @@ fn split(classes: Vec<Class>, test_fraction: f64) -> [Vec<Class>; 2] {
     [train, test]
 }
 
-fn facts(values: &Values, places: &Places) -> Result<Facts, DataError> {
-    let (subset, plan) = check(values, places)?;
-    // Every class has an image, and loading checks that all are as large as the first.
-    let shape = png::read_shape(&plan.train[0].1)?;
-    let full = Facts { shape, classes: plan.classes.len(), train: plan.train.len(), test: plan.test.len() };
-    subset.facts(NAME, &full)
-}
-
 fn load(values: &Values, places: &Places) -> Result<Loaded, DataError> {
     let (subset, plan) = check(values, places)?;
     let first = plan.train[0].1.clone();
     let expected = png::read_shape(&first)?;
+    // Decoding a large folder takes a while, so what the config asks for is compared with what is there first.
+    subset.check(NAME, plan.train.len(), plan.test.len())?;
     let read = |images: &[(Label, PathBuf)]| {
-        let mut pixels = Vec::with_capacity(images.len() * expected.len());
+        let mut pixels = Vec::new();
         for (_, path) in images {
-            let (found, image) = png::read(path)?;
+            // By the header alone: memory is not taken for a size that is refused anyway.
+            let found = png::read_shape(path)?;
             if found != expected {
                 return Err(DataError::ImageSize { path: path.clone(), found, expected, first: first.clone() });
             }
-            pixels.extend(image);
+            pixels.extend(png::read(path)?.1);
         }
         let labels: Vec<Label> = images.iter().map(|&(label, _)| label).collect();
         Ok(Dataset::new(NAME, expected, &plan.classes[..], pixels, &labels)?)
@@ -193,12 +198,9 @@ pub static FOLDER: DatasetEntry = DatasetEntry {
         "Your own PNG images of one size, gray or RGB, one folder a class.",
         FolderConfig::PARAMS,
     ),
-    full: None,
-    classes: &[],
     licence: "yours",
     page: "",
     files: &[],
-    facts,
     load,
 };
 
@@ -255,8 +257,6 @@ mod tests {
         pixels.sort_unstable();
         assert_eq!(pixels, (0..10).chain(100..110).collect::<Vec<u8>>());
         assert!((0..train.len()).all(|index| (train.image(index)[0] >= 100) == (train.label(index) == 1)));
-        let facts = facts(&values(root.path(), 0.3), &Places::only("nowhere")).unwrap();
-        assert_eq!(facts, Facts { shape: train.shape(), classes: 2, train: 14, test: 6 });
         let again = run(root.path()).unwrap();
         assert_eq!((again.train.digest(), again.test.digest()), (train.digest(), test.digest()));
     }
@@ -275,6 +275,34 @@ mod tests {
     }
 
     #[test]
+    fn a_third_folder_beside_train_and_test_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["train/a/1", "test/a/1", "valid/a/1"] {
+            gray(root.path().join(format!("{name}.png")), 1);
+        }
+        fs::write(root.path().join("readme.txt"), "beside the parts").unwrap();
+        assert!(matches!(error(root.path()), DataError::BesideParts { path } if path.ends_with("valid")));
+        fs::rename(root.path().join("valid"), root.path().join(".valid")).unwrap();
+        assert!(run(root.path()).is_ok());
+    }
+
+    #[test]
+    fn one_part_without_the_other_is_told_and_nothing_is_to_be_removed() {
+        for (present, missing) in [("train", "test"), ("test", "train")] {
+            let root = tempfile::tempdir().unwrap();
+            gray(root.path().join(present).join("a/1.png"), 1);
+            let text = error(root.path()).to_string();
+            let path = |name: &str| root.path().join(name).display().to_string();
+            let advice = format!("make `{}`, or name `{}` as path", path(missing), path(present));
+            assert!(text.ends_with(&advice), "{text}");
+        }
+        // A class may have that name.
+        let root = toy();
+        fs::rename(root.path().join("dog"), root.path().join("train")).unwrap();
+        assert_eq!(run(root.path()).unwrap().train.classes(), ["cat", "train"]);
+    }
+
+    #[test]
     fn rgb_images_and_subsets_work() {
         let root = tempfile::tempdir().unwrap();
         for class in ["a", "b"] {
@@ -290,6 +318,11 @@ mod tests {
         values.insert("train".to_owned(), 5.into());
         let error = load(&values, &Places::only("nowhere")).unwrap_err();
         assert!(matches!(error, DataError::TooMany { key: "train", asked: 5, available: 4, .. }), "{error}");
+        // Told before any image is decoded.
+        let path = root.path().join("b/3.png");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
+        assert!(matches!(load(&values, &Places::only("nowhere")), Err(DataError::TooMany { .. })));
     }
 
     #[test]
@@ -326,5 +359,7 @@ mod tests {
         let error = error(root.path());
         assert!(matches!(&error, DataError::ImageSize { path, .. } if path.ends_with("big.png")));
         assert!(error.to_string().contains("2x2 pixels in 1 channels, expected 1x2 in 1"), "{error}");
+        png::tests::declare(&root.path().join("dog/big.png"), 50_000_000, 2_000_000_000);
+        assert!(matches!(run(root.path()), Err(DataError::ImageSize { .. } | DataError::Png { .. })));
     }
 }

@@ -8,7 +8,7 @@
 //! The files of the two have the same names; their content tells them apart. Each may be gzip-compressed or not.
 //! Debian's package `dataset-fashion-mnist` compresses its files anew, so theirs are known by their content as well.
 
-use theriac_core::{Facts, Kind, MethodInfo, Shape, Values};
+use theriac_core::{Kind, MethodInfo, Values};
 
 use super::{CLOTHES, DIGITS, LECUN, XIAO};
 use crate::error::DataError;
@@ -18,8 +18,8 @@ use crate::readers::{Labelled, idx};
 use crate::registry::{DatasetEntry, Loaded};
 use crate::subset::Subset;
 
-const FACTS: Facts =
-    Facts { shape: Shape { channels: 1, height: 28, width: 28 }, classes: 10, train: 60_000, test: 10_000 };
+/// Training and test images of either.
+const COUNTS: [usize; 2] = [60_000, 10_000];
 
 macro_rules! file {
     ([$($base:literal),+], $name:literal, $size:literal, $checksum:expr, $content:literal) => {
@@ -124,20 +124,12 @@ fn read(dataset: &str, files: &[RemoteFile], places: &Places) -> Result<[Labelle
     Ok([part(0)?, part(2)?])
 }
 
-fn mnist_facts(values: &Values, _places: &Places) -> Result<Facts, DataError> {
-    super::facts_of(MNIST.name(), &FACTS, values)
-}
-
 fn load_mnist(values: &Values, places: &Places) -> Result<Loaded, DataError> {
-    super::load(MNIST.name(), DIGITS, &FACTS, values, || read(MNIST.name(), MNIST_FILES, places))
-}
-
-fn fashion_facts(values: &Values, _places: &Places) -> Result<Facts, DataError> {
-    super::facts_of(FASHION_MNIST.name(), &FACTS, values)
+    super::load(MNIST.name(), DIGITS, COUNTS, values, || read(MNIST.name(), MNIST_FILES, places))
 }
 
 fn load_fashion(values: &Values, places: &Places) -> Result<Loaded, DataError> {
-    super::load(FASHION_MNIST.name(), CLOTHES, &FACTS, values, || read(FASHION_MNIST.name(), FASHION_FILES, places))
+    super::load(FASHION_MNIST.name(), CLOTHES, COUNTS, values, || read(FASHION_MNIST.name(), FASHION_FILES, places))
 }
 
 /// MNIST.
@@ -146,12 +138,9 @@ pub static MNIST: DatasetEntry = DatasetEntry {
         papers: &[LECUN],
         ..MethodInfo::plain("mnist", Kind::Dataset, "60,000 + 10,000 handwritten digits, 28x28 gray.", Subset::PARAMS)
     },
-    full: Some(FACTS),
-    classes: DIGITS,
     licence: "CC BY-SA 3.0",
     page: "http://yann.lecun.com/exdb/mnist/",
     files: MNIST_FILES,
-    facts: mnist_facts,
     load: load_mnist,
 };
 
@@ -166,12 +155,9 @@ pub static FASHION_MNIST: DatasetEntry = DatasetEntry {
             Subset::PARAMS,
         )
     },
-    full: Some(FACTS),
-    classes: CLOTHES,
     licence: "MIT",
     page: "https://github.com/zalandoresearch/fashion-mnist",
     files: FASHION_FILES,
-    facts: fashion_facts,
     load: load_fashion,
 };
 

@@ -5,7 +5,7 @@ pub mod embedded;
 pub mod folder;
 pub mod mnist;
 
-use theriac_core::{Dataset, Facts, Paper, Values};
+use theriac_core::{Dataset, Paper, Values};
 
 use crate::error::DataError;
 use crate::readers::Labelled;
@@ -31,21 +31,17 @@ const DIGITS: &[&str] = &["zero", "one", "two", "three", "four", "five", "six", 
 const CLOTHES: &[&str] =
     &["T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"];
 
-/// The facts of a subset of a data set whose size is known.
-fn facts_of(name: &str, full: &Facts, values: &Values) -> Result<Facts, DataError> {
-    Subset::from_values(values)?.facts(name, full)
-}
-
-/// Builds both parts and draws the subsets. The parameters are checked before `read` is called.
+/// Builds both parts and draws the subsets. The parameters are checked against the `counts` of training and test samples before
+/// `read` is called.
 fn load(
     name: &'static str,
     classes: &[&str],
-    full: &Facts,
+    counts: [usize; 2],
     values: &Values,
     read: impl FnOnce() -> Result<[Labelled; 2], DataError>,
 ) -> Result<Loaded, DataError> {
     let subset = Subset::from_values(values)?;
-    subset.facts(name, full)?;
+    subset.check(name, counts[0], counts[1])?;
     let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
     let [train, test] = read()?.map(|part| Dataset::new(name, part.shape, &classes[..], part.pixels, &part.labels));
     subset.draw(Loaded { train: train?, test: test? })
@@ -53,18 +49,15 @@ fn load(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::places::Places;
     use crate::registry::DatasetEntry;
 
     /// Loads a data set that is not part of the program, or says that its test is skipped.
     pub(crate) fn real(entry: &DatasetEntry) -> Option<Loaded> {
-        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-        let places = Places::new(Some(beside));
+        let places = Places::default();
         if !entry.is_available(&places) {
-            eprintln!("skipped: `{}` is not on this machine; THERIAC_DATA may name its folder", entry.name());
+            eprintln!("skipped: `{}` was not found; THERIAC_DATA may name the folder that has it", entry.name());
             return None;
         }
         Some((entry.load)(&Values::new(), &places).unwrap())

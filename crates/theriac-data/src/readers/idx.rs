@@ -178,7 +178,7 @@ pub(crate) mod tests {
         let error = read_labels(&labels(3, &[1, 255, 3]), path(), 10).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "failed to read `train-x`: byte 9 holds label 255, expected 0..=9; the file is damaged or belongs to \
+            "failed to read `train-x`: byte 9 holds label 255, expected a number below 10; the file is damaged or belongs to \
              another data set"
         );
     }

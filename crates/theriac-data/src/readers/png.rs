@@ -9,6 +9,10 @@ use theriac_core::Shape;
 
 use crate::error::DataError;
 
+/// No image that a network can be trained on has more bytes; a damaged or crafted header must not decide what is
+/// allocated.
+const MOST_BYTES: usize = 1 << 28;
+
 /// The size of the image at `path`, from its header alone.
 ///
 /// # Errors
@@ -17,12 +21,18 @@ pub fn read_shape(path: &Path) -> Result<Shape, DataError> {
     open(path).map(|(_, shape)| shape)
 }
 
-/// The image at `path`: its size and its pixels, `[channel, row, column]`.
+/// The image at `path`: its size and its pixels, `[channel, row, column]`. Memory is taken as the header says, so the size
+/// is better compared by [`read_shape`] first.
 ///
 /// # Errors
-/// When the file cannot be read, is no PNG image, or is neither gray nor RGB with 8 bits.
+/// When the file cannot be read, is no PNG image, is neither gray nor RGB with 8 bits, or declares an absurd size.
 pub fn read(path: &Path) -> Result<(Shape, Vec<u8>), DataError> {
     let (mut reader, shape) = open(path)?;
+    if reader.output_buffer_size().is_none_or(|size| size > MOST_BYTES) {
+        let found = format!("{}x{} pixels in {} channels", shape.height, shape.width, shape.channels);
+        // The header's first field stands behind the signature and the length and name of its chunk.
+        return Err(DataError::Header { path: path.to_path_buf(), offset: 16, found });
+    }
     let mut rows = vec![0; shape.len()];
     reader.next_frame(&mut rows).map_err(|source| DataError::Png { path: path.to_path_buf(), source })?;
     let area = shape.height * shape.width;
@@ -55,8 +65,19 @@ fn open(path: &Path) -> Result<(Reader<BufReader<File>>, Shape), DataError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Changes the size that the header of the image at `path` declares.
+    pub(crate) fn declare(path: &Path, width: u32, height: u32) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[16..20].copy_from_slice(&width.to_be_bytes());
+        bytes[20..24].copy_from_slice(&height.to_be_bytes());
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        std::fs::write(path, bytes).unwrap();
+    }
 
     fn write(color: ColorType, depth: BitDepth, bytes: &[u8]) -> tempfile::TempPath {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
@@ -89,6 +110,16 @@ mod tests {
         {
             let error = read(&write(color, depth, bytes)).unwrap_err();
             assert!(matches!(&error, DataError::PixelFormat { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_asks_for_too_much_memory_is_refused() {
+        let path = write(ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6]);
+        for (width, height) in [(50_000_000, 2_000_000_000), (20_000, 20_000)] {
+            declare(&path, width, height);
+            let error = read(&path).unwrap_err();
+            assert!(matches!(&error, DataError::Header { offset: 16, .. } | DataError::Png { .. }), "{error}");
         }
     }
 

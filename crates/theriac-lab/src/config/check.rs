@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use theriac_core::{Hook, Kind, record::MethodRecord};
+use theriac_core::record::{MethodRecord, is_control_filter};
+use theriac_core::{Hook, Kind};
 
 use super::fault::{Fault, Rule};
 use super::method::{Choice, Table, choices};
 use super::node::{Data, Entries, Node, parse};
 use super::{Config, Defense, Experiment};
 use crate::bench::{Bench, DatasetCard};
-use crate::plan::{filter_labels, is_control_filter};
+use crate::plan::filter_labels;
 
 /// The tables that experiments share and may override.
 const SHARED: [(&str, Option<Kind>); 3] =
@@ -132,6 +133,10 @@ impl Checker<'_> {
                 let errors = choice.info.map(|info| self.bench.check(info.kind, &choice.record, &card.facts));
                 self.faults.extend(errors.iter().flatten().map(|error| choice.fault(error)));
             }
+            for choice in &train {
+                let errors = self.bench.check_train(&choice.record, &card.facts);
+                self.faults.extend(errors.iter().map(|error| choice.fault(error)));
+            }
         }
         let attacks = self.once(attacks);
         let known: Vec<&str> = attacks.iter().map(|attack| attack.name.as_str()).collect();
@@ -139,7 +144,8 @@ impl Checker<'_> {
         self.matches(&defenses);
         let methods = self.once(defenses.into_iter().map(|(choice, _)| choice).collect());
         let defenses = methods.into_iter().zip(against).map(|(method, against)| Defense { method, against }).collect();
-        let datasets = cards.into_iter().map(|(choice, card)| (choice.record, card)).collect();
+        let (data, cards): (Vec<Choice>, Vec<DatasetCard>) = cards.into_iter().unzip();
+        let datasets = self.once(data).into_iter().zip(cards).collect();
         Experiment {
             name,
             question,
@@ -346,8 +352,12 @@ fn join(path: &str, key: impl fmt::Display) -> String {
     if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 
-/// Whether `name` can name a folder on every system; `store` is taken.
+/// Whether `name` can name a folder on every system. Windows drops a dot at the end and takes some names for devices, whatever follows
+/// their first dot.
 fn is_folder_name(name: &str) -> bool {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') && name != "store"
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let numbered = |kind| stem.strip_prefix(kind).is_some_and(|rest| matches!(rest.as_bytes(), [b'0'..=b'9']));
+    let device = ["con", "prn", "aux", "nul"].contains(&stem.as_str()) || numbered("com") || numbered("lpt");
+    !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') && !name.ends_with('.') && !device
 }

@@ -74,9 +74,12 @@ fn every_rule_of_a_study_has_its_fault() {
     );
     assert_eq!(faults("name = \"s\"\nexperiment = 3")[0], "2:14 experiment: expected a table, found 3");
     let name = "expected a name of letters, digits, `-`, `_` and `.` that can name a folder, found";
-    for bad in ["../x", "a/b", ".hidden", "store", "a b"] {
+    for bad in ["../x", "a/b", ".hidden", "dot.", "a b", "con", "NUL.1", "com1.x"] {
         let text = study("").replace("\"s\"", &format!("\"{bad}\""));
         assert_eq!(faults(&text), [format!("1:8 name: {name} \"{bad}\"")]);
+    }
+    for good in ["store", "console", "com", "com10", "v1.2"] {
+        assert_eq!(config(&study("").replace("\"s\"", &format!("\"{good}\""))).name, good);
     }
     let twice = study("[[experiment]]\nname = \"e\"");
     assert_eq!(faults(&twice), ["9:8 experiment[e].name: the experiment \"e\" is listed twice"]);
@@ -101,6 +104,13 @@ fn every_rule_of_an_experiment_has_its_fault() {
     );
     let lost = "failed to find the data set `lost`; fetch it first";
     assert_eq!(fault("[experiment.data]\nname = \"lost\""), format!("9:8 experiment[e].data: {lost}"));
+    let twice = "[[experiment.data]]\nname = \"digits\"\n[[experiment.data]]\nname = \"digits\"\ntrain = 4000";
+    let repeated = "\"digits\" with the same parameters is listed twice";
+    assert_eq!(fault(twice), format!("11:8 experiment[e].data[digits]: {repeated}"));
+    assert_eq!(
+        fault("[experiment.train]\nepochs = [4, 900]"),
+        "9:14 experiment[e].train.epochs: 900 epochs over 4000 samples are too many"
+    );
     let filter = "[[experiment.defense]]\nname = \"random-filter\"\nmatches = \"spectra\"";
     let known = "there is no filter in this experiment \"spectra\"";
     assert_eq!(

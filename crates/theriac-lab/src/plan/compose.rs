@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use theriac_core::{Digest, Hook, Kind, MethodInfo, Value, param::resolve, record::MethodRecord};
+use theriac_core::record::{MethodRecord, PERFECT_FILTER, RANDOM_FILTER, is_control_filter};
+use theriac_core::{Digest, Hook, Kind, MethodInfo, Value, param::resolve};
 
-use super::label::{PERFECT_FILTER, RANDOM_FILTER, brief, filter_labels, is_control_filter};
+use super::label::{brief, filter_labels};
 use super::{Cell, Plan, PlannedStep};
 use crate::bench::{Bench, DatasetCard, Step, StepKind};
 use crate::config::{Config, Defense, Experiment};

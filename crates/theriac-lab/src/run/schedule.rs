@@ -112,9 +112,14 @@ impl Schedule<'_> {
         self.tell(&Event::Began { jobs: self.jobs, threads: self.threads, totals: state.ran.totals });
 
         let (state, bell) = (Mutex::new(state), Condvar::new());
+        let workers = self.jobs.min(due_steps().count());
         std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                scope.spawn(|| self.work(&graph, &state, &bell));
+            for _ in 0..workers {
+                let worker = std::thread::Builder::new().spawn_scoped(scope, || self.work(&graph, &state, &bell));
+                if let Err(source) = worker {
+                    guard(&state).error.get_or_insert(RunError::Workers { jobs: self.jobs, source });
+                    return bell.notify_all();
+                }
             }
         });
         let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);

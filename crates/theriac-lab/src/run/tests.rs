@@ -104,6 +104,58 @@ fn an_interrupted_run_continues_and_ends_with_the_same_results() {
     }
 }
 
+/// The steps of a manifest, without what they cost.
+fn steps(place: &Place) -> Vec<[String; 4]> {
+    let manifest: Value = serde_json::from_str(&place.read(MANIFEST)).unwrap();
+    let text = |step: &Value, key: &str| step[key].as_str().unwrap().to_owned();
+    let steps = manifest["steps"].as_array().unwrap().iter();
+    steps.map(|step| ["address", "kind", "label", "output"].map(|key| text(step, key))).collect()
+}
+
+#[test]
+fn the_manifest_of_an_interrupted_run_knows_the_steps_of_all_kinds() {
+    let text = format!("{SMALL}[[experiment.attack]]\nname = \"witches-brew\"\n");
+    let calm = Place::new();
+    calm.run(&text, &Toy::default());
+    let expected = steps(&calm);
+    for kind in StepKind::ALL {
+        assert!(expected.iter().any(|step| step[1] == kind.name()), "{kind}");
+    }
+    assert!(expected.iter().any(|step| step[2].starts_with("train surrogate")));
+    for after in [expected.len() / 2, expected.len() - 4] {
+        let (place, cancel) = (Place::new(), AtomicBool::new(false));
+        place.run_with(&text, &Toy::default(), &CancelAfter(after.into(), &cancel), &cancel, 1);
+        place.run(&text, &Toy::default());
+        assert_eq!(steps(&place), expected, "after {after}");
+    }
+    // Results that are made again from the store alone know them, too.
+    fs::remove_file(calm.results().join(CELLS)).unwrap();
+    calm.run(&text, &Toy::default());
+    assert_eq!(steps(&calm), expected);
+}
+
+#[test]
+fn a_manifest_never_stands_beside_results_of_another_run() {
+    let place = Place::new();
+    place.run(SMALL, &Toy::default());
+    // A folder in the place of the gallery, which cannot be replaced then.
+    fs::remove_file(place.results().join(GALLERY)).unwrap();
+    fs::create_dir(place.results().join(GALLERY)).unwrap();
+    let (toy, text) = (Toy::default(), SMALL.replace("seeds = 2", "seeds = 1"));
+    let config = config(&text);
+    let plan = Plan::new(&config, &toy);
+    let error = run(&config, &plan, &toy, &place.options(1, 1), &(), &AtomicBool::new(false)).unwrap_err();
+    assert!(error.to_string().contains(GALLERY), "{error}");
+    assert!(!place.results().join(MANIFEST).exists());
+}
+
+#[test]
+fn there_are_no_more_workers_than_steps() {
+    let place = Place::new();
+    assert_eq!(report(place.run_with(SMALL, &Toy::default(), &(), &AtomicBool::new(false), 1_000_000)).failed_cells, 0);
+    assert_eq!(place.read(CELLS), reference());
+}
+
 #[test]
 fn a_second_run_does_nothing_and_leaves_every_file_as_it_was() {
     let place = Place::new();

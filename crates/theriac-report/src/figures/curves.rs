@@ -24,12 +24,11 @@ pub fn figures(setting: &Setting) -> Result<Vec<Figure>, PlotError> {
 
 fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError> {
     let mut panels = Vec::new();
-    let mut seeds = 0;
+    let mut seeds = Vec::new();
     for variant in &topic.attacks {
         let Some(group) = setting.undefended(variant) else { continue };
         let accuracy = curve(group, "clean accuracy", Style::series(0), |epoch| Some(epoch.test_accuracy));
         let Some(accuracy) = accuracy else { continue };
-        seeds = seeds.max(accuracy.runs.len());
         let last = accuracy.points.last().map_or(1.0, |point| point.x);
         let mut curves = vec![accuracy];
         let kind = group.success();
@@ -41,6 +40,7 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
             curves.extend(curve(clean, "clean accuracy, clean model", style, |epoch| Some(epoch.test_accuracy)));
         }
         for curve in &mut curves {
+            seeds.push(curve.runs.len());
             curve.runs.clear();
         }
         panels.push(Panel {
@@ -59,7 +59,7 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
         "What the undefended model does after each epoch of training under {attack}. {} Dashed: the model \
          trained on the \
          data before the attack.",
-        band_words(seeds)
+        band_words(&seeds)
     );
     let columns = columns(panels.len()).max(2);
     let sheet = Chart { panels, columns, square: false }.sheet();

@@ -35,22 +35,21 @@ fn figure(
 ) -> Result<Option<Figure>, PlotError> {
     let defenses: Vec<_> = setting.defenses().into_iter().filter(|d| !is_reference(d) && wanted(d)).collect();
     let mut panels = Vec::new();
-    let mut seeds = 0;
+    let mut seeds = Vec::new();
     for variant in &topic.attacks {
         let mut curves = Vec::new();
         for (index, defense) in defenses.iter().enumerate() {
             let Some(group) = setting.find(variant, defense) else { continue };
             let Some(curve) = curve(group, setting.defense_label(defense), Style::series(index)) else { continue };
-            seeds = seeds.max(curve.runs.len());
+            seeds.push(curve.runs.len());
             curves.push(curve);
         }
         if curves.is_empty() {
             continue;
         }
         let corner = Style { paint: Paint::Ink, dash: Dash::Solid, marker: Marker::Plus, width: 0.0 };
-        curves.push(Curve::plain("perfect filter", corner, &[(0.0, 1.0)]));
-        let random = Curve::plain("random filter", Style::reference(Dash::Short), &[(0.0, 0.0), (1.0, 1.0)]);
-        curves.push(random);
+        curves.push(Curve::plain("perfect detection", corner, &[(0.0, 1.0)]));
+        curves.push(Curve::plain("chance", Style::reference(Dash::Short), &[(0.0, 0.0), (1.0, 1.0)]));
         panels.push(Panel {
             title: topic.panel(setting, variant),
             x: Axis::whole_percent("false positive rate (%)"),
@@ -65,9 +64,9 @@ fn figure(
     let title = format!("{attack}: detection among {what}");
     let caption = format!(
         "Detection curves among {what} under {attack}. Thick: mean of the true positive rate over seeds at equal false \
-         positive rates; thin: each seed; marks: where the defense itself draws the line (mean). The diagonal is the \
-         random filter, the cross in the corner the perfect one. {}",
-        band_words(seeds)
+         positive rates; thin: each seed; marks: where the defense itself draws the line (mean). The diagonal is \
+         chance, the cross in the corner perfect detection. {}",
+        band_words(&seeds)
     );
     let columns = columns(panels.len()).max(2);
     let sheet = Chart { panels, columns, square: true }.sheet();

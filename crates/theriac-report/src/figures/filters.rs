@@ -24,7 +24,8 @@ pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
     let caption = "Poison found (TPR), attack success prevented and clean accuracy after retraining: each \
                    filter minus the random \
                    filter that removes as many samples, in percentage points, paired by seed, \
-                   with 95 % Student intervals (none for a single seed). Right of the dashed line the filter is \
+                   with 95 % Student intervals (none for a single seed); one that ends without a cap goes \
+                   on beyond the axis. Right of the dashed line the filter is \
                    better. \
                    Blue discs: the whole interval lies right of it. Red diamonds: the filter does NOT beat the random \
                    filter. Grey squares: one seed, no verdict."

@@ -126,10 +126,28 @@ fn columns(panels: usize) -> usize {
     }
 }
 
-fn band_words(n: usize) -> String {
-    if n > 1 {
-        format!("Means over n = {n} seeds; bands are 95 % Student intervals.")
-    } else {
-        "A single seed (n = 1): no interval.".to_owned()
+/// How many seeds the means are over, where `counts` are those of the lines that are drawn.
+fn band_words(counts: &[usize]) -> String {
+    let measured = || counts.iter().copied().filter(|count| *count > 0);
+    match (measured().min().unwrap_or(0), measured().max().unwrap_or(0)) {
+        (_, 0 | 1) => "A single seed (n = 1): no interval.".to_owned(),
+        (least, most) if least == most => {
+            format!("Means over n = {most} seeds; bands are 95 % Student intervals.")
+        }
+        (1, most) => format!("Means over n = 1 to {most} seeds; bands are 95 % Student intervals, none for one seed."),
+        (least, most) => format!("Means over n = {least} to {most} seeds; bands are 95 % Student intervals."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::band_words;
+
+    #[test]
+    fn captions_tell_when_the_number_of_seeds_differs() {
+        assert_eq!(band_words(&[3, 3]), "Means over n = 3 seeds; bands are 95 % Student intervals.");
+        assert_eq!(band_words(&[3, 0, 2]), "Means over n = 2 to 3 seeds; bands are 95 % Student intervals.");
+        assert!(band_words(&[1, 3]).ends_with("none for one seed."));
+        assert_eq!(band_words(&[1]), "A single seed (n = 1): no interval.");
     }
 }

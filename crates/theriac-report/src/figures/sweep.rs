@@ -1,6 +1,6 @@
 //! Accuracy and attack success against the parameter that an experiment sweeps, usually the poison rate.
 
-use theriac_core::param::Value;
+use theriac_core::param::{Param, Range, Value};
 use theriac_core::record::MethodRecord;
 
 use super::{Figure, Methods, band_words, name};
@@ -19,9 +19,10 @@ pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotE
     Ok(figures)
 }
 
-/// The numeric parameter with several values, `rate` first.
-fn swept(variants: &[&MethodRecord]) -> Option<(String, Vec<f64>)> {
+/// The numeric parameter with several values, `rate` first. The number of a class is only a name, so nothing moves along it.
+fn swept(variants: &[&MethodRecord], params: &[Param]) -> Option<(String, Vec<f64>)> {
     let mut names = varying(variants);
+    names.retain(|name| !params.iter().any(|param| param.name == name && param.range == Range::Class));
     names.sort_by_key(|name| name != "rate");
     names.into_iter().find_map(|name| {
         let values = distinct(variants, &name);
@@ -40,8 +41,11 @@ struct Line<'a> {
 
 fn figure(setting: &Setting, methods: Methods, attack: &str) -> Result<Option<Figure>, PlotError> {
     let variants = setting.variants(attack);
-    let Some((param, values)) = swept(&variants) else { return Ok(None) };
-    let lines = lines(setting, &variants, &param);
+    let params = methods.attack(attack).map(|info| info.params).unwrap_or_default();
+    let Some((param, values)) = swept(&variants, params) else { return Ok(None) };
+    let (lines, families) = lines(setting, &variants, &param);
+    // The level depends on the attack's inputs, not on the defense: one level for one family, and none for several.
+    let level = lines.first().filter(|_| families == 1);
     let success = lines.iter().flat_map(|line| &line.groups).find_map(|(_, group)| group.success());
     let label = axis_label(methods, attack, &param);
     let axis = Axis::swept(&label, &values);
@@ -50,7 +54,7 @@ fn figure(setting: &Setting, methods: Methods, attack: &str) -> Result<Option<Fi
         title: "Clean accuracy".to_owned(),
         x: axis.clone(),
         y: Axis::whole_percent(""),
-        curves: curves(&lines, "clean_accuracy", "clean_model_accuracy"),
+        curves: curves(&lines, "clean_accuracy", level, "clean_model_accuracy"),
     }];
     let seen = |panel: &Panel| panel.curves.iter().flat_map(extent).collect::<Vec<f64>>();
     panels[0].y = Axis::percent("clean accuracy (%)", seen(&panels[0]));
@@ -64,21 +68,26 @@ fn figure(setting: &Setting, methods: Methods, attack: &str) -> Result<Option<Fi
             title: title.to_owned(),
             x: axis,
             y: Axis::whole_percent(unit),
-            curves: curves(&lines, success.metric(), "clean_model_success"),
+            curves: curves(&lines, success.metric(), level, "clean_model_success"),
         });
     }
     if panels.iter().all(|panel| panel.curves.is_empty()) {
         return Ok(None);
     }
-    let n = lines.iter().flat_map(|line| &line.groups).map(|(_, group)| group.ok().count()).max().unwrap_or(0);
+    let seeds: Vec<usize> = lines.iter().flat_map(|line| &line.groups).map(|(_, group)| group.ok().count()).collect();
+    let dashed = match (level, success) {
+        (None, _) => "",
+        (Some(_), None) => " Dashed grey: the model that was never poisoned, at the same seeds.",
+        (Some(_), Some(_)) => {
+            " Dashed grey: the model that was never poisoned, at the same seeds and on the same inputs."
+        }
+    };
     let title = format!("{attack}: effect of {param}");
     let caption = format!(
-        "Clean accuracy{} of models attacked by {attack} against {label}. Dashed grey: the model that was never \
-         poisoned, \
-         at the same seeds{}. {} The axis of clean accuracy need not begin at 0.",
+        "Clean accuracy{} of models attacked by {attack} against {label}.{dashed} {} The axis of clean accuracy need not \
+         begin at 0.",
         if success.is_some() { " and success" } else { "" },
-        if success.is_some() { " and on the same inputs" } else { "" },
-        band_words(n)
+        band_words(&seeds)
     );
     let columns = panels.len();
     let sheet = Chart { panels, columns, square: false }.sheet();
@@ -94,7 +103,8 @@ fn axis_label(methods: Methods, attack: &str, param: &str) -> String {
     }
 }
 
-fn lines<'a>(setting: &'a Setting<'a>, variants: &[&MethodRecord], param: &str) -> Vec<Line<'a>> {
+/// The lines, and how many families of variants there are: those of a family differ in nothing but the swept parameter.
+fn lines<'a>(setting: &'a Setting<'a>, variants: &[&MethodRecord], param: &str) -> (Vec<Line<'a>>, usize) {
     // Variants that differ in further parameters get lines of their own.
     let others: Vec<String> = varying(variants).into_iter().filter(|name| name != param).collect();
     let mut families: Vec<(String, Vec<&MethodRecord>)> = Vec::new();
@@ -122,10 +132,10 @@ fn lines<'a>(setting: &'a Setting<'a>, variants: &[&MethodRecord], param: &str) 
             }
         }
     }
-    lines
+    (lines, families.len())
 }
 
-fn curves(lines: &[Line], metric: &str, level: &str) -> Vec<Curve> {
+fn curves(lines: &[Line], metric: &str, clean: Option<&Line>, level: &str) -> Vec<Curve> {
     let along = |line: &Line, metric: &str| -> Vec<Point> {
         let spreads = line.groups.iter().filter_map(|(x, group)| Some((*x, group.spread(metric)?)));
         spreads.map(|(x, spread)| point(x, &spread)).collect()
@@ -137,8 +147,7 @@ fn curves(lines: &[Line], metric: &str, level: &str) -> Vec<Curve> {
             curves.push(Curve::new(&line.name, line.style, points));
         }
     }
-    // The level is that of the first line: it depends on the attack's inputs, not on the defense.
-    if let Some(points) = lines.first().map(|line| along(line, level)).filter(|points| !points.is_empty()) {
+    if let Some(points) = clean.map(|line| along(line, level)).filter(|points| !points.is_empty()) {
         curves.push(Curve::new("clean model", Style::reference(Dash::Long), points));
     }
     curves

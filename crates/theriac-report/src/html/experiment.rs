@@ -178,7 +178,9 @@ fn against_random_filter(out: &mut String, setting: &Setting) {
     if !losers.is_empty() {
         out.push_str(&format!("<ul class=\"warnings\">{}</ul>\n", losers.concat()));
     } else if verdicts.iter().all(|verdict| *verdict == Verdict::Beats) && !verdicts.is_empty() {
-        out.push_str("<p>At finding poison, every filter beats the random filter on every attack.</p>\n");
+        let all = verdicts.len() == comparisons.len();
+        let scope = if all { "on every attack" } else { "wherever that could be measured" };
+        out.push_str(&format!("<p>At finding poison, every filter beats the random filter {scope}.</p>\n"));
     } else if verdicts.contains(&Verdict::Unknown) {
         out.push_str("<p>With a single seed nobody can tell whether a filter beats the random filter.</p>\n");
     }

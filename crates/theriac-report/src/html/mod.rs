@@ -7,7 +7,7 @@ mod reproduce;
 mod table;
 mod threat;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use theriac_core::record::Outcome;
 
@@ -70,11 +70,13 @@ fn sections(results: &Results, settings: &[Setting]) -> Vec<Section> {
             named.push((setting.experiment.to_owned(), String::new()));
         }
     }
-    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    let mut taken = BTreeSet::new();
     let section = |(name, question): (String, String)| {
-        let base = format!("experiment-{}", slug(&name));
-        let count = taken.entry(base.clone()).and_modify(|count| *count += 1).or_insert(1);
-        let anchor = if *count == 1 { base } else { format!("{base}-{count}") };
+        // Two names may become one slug, and a number behind it may be the slug of a third.
+        let mut anchor = format!("experiment-{}", slug(&name));
+        while !taken.insert(anchor.clone()) {
+            anchor.push('_');
+        }
         let own = settings.iter().enumerate().filter(|(_, setting)| setting.experiment == name);
         Section { settings: own.map(|(index, _)| index).collect(), name, question, anchor }
     };

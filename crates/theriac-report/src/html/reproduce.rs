@@ -10,7 +10,10 @@ use crate::plot::escape;
 /// Writes the section.
 pub fn section(out: &mut String, manifest: &Manifest) {
     out.push_str("<section aria-labelledby=\"reproduce\">\n<h2 id=\"reproduce\">How to reproduce it</h2>\n");
-    let command = format!("theriac run {}", shell_word(&manifest.config_path));
+    let mut command = format!("theriac run {}", shell_word(&manifest.config_path));
+    if manifest.device != "cpu" {
+        command.push_str(&format!(" --device {}", shell_word(&manifest.device)));
+    }
     out.push_str(&format!("<pre><code>{}</code></pre>\n", escape(&command)));
     let mut facts = vec![
         ("Theriac".to_owned(), manifest.theriac.clone()),
@@ -41,7 +44,7 @@ fn costs(out: &mut String, steps: &[StepRecord]) {
     if kinds.is_empty() {
         return;
     }
-    let pipeline = ["load", "poison", "train", "vet", "repair", "evaluate"];
+    let pipeline = ["poison", "train", "vet", "repair", "evaluate"];
     let mut kinds: Vec<_> = kinds.into_iter().collect();
     kinds.sort_by_key(|(kind, _)| pipeline.iter().position(|known| known == kind).unwrap_or(pipeline.len()));
     let rows = kinds.into_iter().map(|(kind, steps)| {

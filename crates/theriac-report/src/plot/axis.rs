@@ -57,7 +57,7 @@ impl Axis {
         Self { label: label.to_owned(), low, high, logarithmic: false, ticks }
     }
 
-    /// A parameter, with a tick at each of its `values`; logarithmic when they span more than a decade.
+    /// A parameter, with a tick at each of its `values`; logarithmic, and said to be so, when they span more than a decade.
     pub fn swept(label: &str, values: &[f64]) -> Self {
         let (low, high) = bounds(values.iter().copied()).unwrap_or((0.0, 1.0));
         let logarithmic = low > 0.0 && high / low > 10.0;
@@ -69,7 +69,8 @@ impl Axis {
             (low - margin, high + margin)
         };
         let ticks = values.iter().map(|value| (*value, plain(*value))).collect();
-        Self { label: label.to_owned(), low, high, logarithmic, ticks }
+        let scale = if logarithmic { " (log scale)" } else { "" };
+        Self { label: format!("{label}{scale}"), low, high, logarithmic, ticks }
     }
 
     /// Epochs from 1 to `last`.
@@ -80,6 +81,11 @@ impl Axis {
         let multiples = (1..=last).filter(|epoch| step == 1 || epoch % step == 0);
         let ticks = multiples.map(|epoch| (epoch as f64, epoch.to_string())).collect();
         Self { label: "epoch".to_owned(), low: 0.8, high: last as f64 + 0.2, logarithmic: false, ticks }
+    }
+
+    /// Whether `value` lies between the ends.
+    pub fn holds(&self, value: f64) -> bool {
+        (self.low - 1e-9..=self.high + 1e-9).contains(&value)
     }
 
     /// Where `value` stands between the ends, from 0 to 1; values outside stand at the end.
@@ -128,8 +134,11 @@ mod tests {
     fn more_than_a_decade_is_logarithmic() {
         let axis = Axis::swept("rate", &[0.001, 0.01, 0.1]);
         assert!((axis.place(0.01) - 0.5).abs() < 1e-9);
+        assert_eq!(axis.label, "rate (log scale)");
+        assert!(axis.holds(0.1) && !axis.holds(0.2));
         let axis = Axis::swept("rate", &[0.0, 0.5, 1.0]);
         assert!((axis.place(0.5) - 0.5).abs() < 1e-9);
+        assert_eq!(axis.label, "rate");
     }
 
     #[test]

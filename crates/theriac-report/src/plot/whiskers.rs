@@ -84,9 +84,9 @@ fn draw(sheet: &mut Sheet, panel: &WhiskerPanel, left: f64, width: f64, height: 
         };
         let paint = whisker.style.paint;
         if let Some((low, high)) = whisker.interval {
-            let (low, high) = (at(low), at(high));
-            sheet.stroke((low, y), (high, y), paint, 2.0);
-            for end in [low, high] {
+            sheet.stroke((at(low), y), (at(high), y), paint, 2.0);
+            // An interval that goes on beyond the axis has no end to mark.
+            for end in [low, high].into_iter().filter(|end| panel.axis.holds(*end)).map(at) {
                 sheet.stroke((end, y - 4.0), (end, y + 4.0), paint, 1.5);
             }
         }

@@ -37,26 +37,34 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// Names the file.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", unique()));
-    let part = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&part)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
+    let named = |word: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{word}.part"));
+        path.with_file_name(name)
     };
-    write().map_err(|source| {
+    let begun = reserve(|word| Ok((File::create_new(named(word))?, named(word))));
+    let (mut file, part) = begun.map_err(FileError::at("write", path))?;
+    let write = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, path));
+    write.map_err(|source| {
         // Nothing more can be done about a part that cannot be removed.
         drop(fs::remove_file(&part));
         FileError { action: "write", path: path.to_owned(), source }
     })
 }
 
-/// A name that no other thread or living process uses.
-pub(crate) fn unique() -> String {
+/// Calls `make` with names that no other thread uses until it finds one that nobody uses: processes in two containers may share a folder
+/// and have the same id.
+///
+/// # Errors
+/// Those of `make`, but for "already exists".
+pub fn reserve<T>(mut make: impl FnMut(&str) -> io::Result<T>) -> io::Result<T> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    loop {
+        match make(&format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +79,19 @@ mod tests {
         write_atomically(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_has_is_passed_over() {
+        let mut tried = Vec::new();
+        let found = reserve(|name| {
+            tried.push(name.to_owned());
+            if tried.len() < 3 { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(name.to_owned()) }
+        });
+        assert_eq!(found.unwrap(), tried[2]);
+        assert!(tried[0] != tried[1] && tried[1] != tried[2]);
+        let failing = reserve(|_| Err::<(), _>(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(failing.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]
