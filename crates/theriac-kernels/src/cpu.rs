@@ -57,13 +57,6 @@ impl Cpu {
     }
 }
 
-/// `max(0, value)`; not a number stays not a number.
-#[inline(always)]
-pub(crate) fn relu<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(simd.less_than_or_equal_f32s(value, zero), zero, value)
-}
-
 /// Loads a vector from memory that need not be aligned.
 ///
 /// # Safety
@@ -112,4 +105,16 @@ pub(crate) unsafe fn store_part<S: Simd>(to: *mut f32, value: S::f32s, count: us
             false => std::ptr::copy_nonoverlapping((&raw const value).cast::<f32>(), to, count),
         }
     }
+}
+
+/// Asks for the memory at `from`, which need not exist.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it faults on no address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(from.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }

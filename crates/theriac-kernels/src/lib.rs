@@ -10,6 +10,8 @@
 pub mod conv;
 pub mod cpu;
 pub mod memory;
+pub mod norm;
+pub mod optimizer;
 pub mod pool;
 mod tile;
 

@@ -9,6 +9,7 @@ pub mod device;
 mod init;
 pub mod models;
 mod network;
+mod ops;
 pub mod parameters;
 
 pub use architecture::{Architecture, Taps};

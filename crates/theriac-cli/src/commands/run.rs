@@ -97,9 +97,6 @@ impl Run {
             if let Outcome::Finished(report) = outcome {
                 let results = theriac_report::Results::read(folder)?;
                 say(&theriac_report::table(&results.cells))?;
-                for (step, reason) in &report.failed_steps {
-                    eprintln!("failed: {step}: {reason}");
-                }
                 eprintln!("{outcome} in {}", duration(report.seconds));
             } else {
                 eprintln!("{outcome}");

@@ -106,6 +106,13 @@ impl Bench for Workbench {
         self.device_name.clone()
     }
 
+    fn version(&self, kind: StepKind) -> u32 {
+        match kind {
+            StepKind::Train | StepKind::Evaluate => 2,
+            _ => 1,
+        }
+    }
+
     fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String> {
         let prepared = self.prepared(dataset)?;
         let Loaded { train, test, .. } = &prepared.data;

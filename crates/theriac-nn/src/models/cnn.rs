@@ -9,6 +9,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Range, config};
 
 use super::{ModelEntry, mlp::linear};
 use crate::architecture::{Architecture, Taps};
+use crate::ops::{self, conv::conv as conv2d, pool::relu_pool};
 
 config! {
     /// Parameters of `cnn`.
@@ -67,9 +68,15 @@ impl Cnn {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`
     pub fn forward(&self, images: Tensor<4>) -> Taps {
-        // ReLU and max-pooling commute, and after pooling there is a quarter of the values.
-        let x = relu(self.pool.forward(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
-        let x = relu(self.pool.forward(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
+        let x = if ops::runs(&images) {
+            let x = relu_pool(conv2d(images.permute([0, 2, 3, 1]), &self.conv1)); // [batch, height / 2, width / 2, width]
+            relu_pool(conv2d(x, &self.conv2)) // [batch, height / 4, width / 4, 2 width]
+        } else {
+            // ReLU and max-pooling commute, and after pooling there is a quarter of the values.
+            let x = relu(self.pool.forward(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
+            let x = relu(self.pool.forward(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
+            x.permute([0, 2, 3, 1])
+        };
         let features = relu(self.hidden.forward(x.flatten::<2>(1, 3))); // [batch, hidden]
         Taps { logits: self.head.forward(features.clone()), features }
     }

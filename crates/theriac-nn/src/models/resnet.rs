@@ -18,6 +18,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Paper, ParamError, Range, Shape, con
 
 use super::{ModelEntry, cnn::conv, mlp::linear};
 use crate::architecture::{Architecture, Taps};
+use crate::ops::{self, conv::conv as conv2d, residual::residual};
 
 config! {
     /// Parameters of `resnet`.
@@ -55,7 +56,7 @@ pub struct Block {
 }
 
 impl Block {
-    fn new(inputs: usize, outputs: usize, stride: usize, device: &Device) -> Self {
+    pub(crate) fn new(inputs: usize, outputs: usize, stride: usize, device: &Device) -> Self {
         let shortcut = || conv([inputs, outputs], 1, stride, false, device);
         Self {
             norm1: BatchNormConfig::new(inputs).init(device),
@@ -71,7 +72,17 @@ impl Block {
         stride != 1 || inputs != outputs
     }
 
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    /// On the processor `[batch, height, width, channels]`, elsewhere `[batch, channels, height, width]`.
+    pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        if ops::runs(&input) {
+            let (norms, convs) = ([&self.norm1, &self.norm2], [&self.conv1, &self.conv2]);
+            return residual(input, norms, convs, self.shortcut.as_ref());
+        }
+        self.stock(input)
+    }
+
+    /// By the framework's own operations: `[batch, channels, height, width]`.
+    pub(crate) fn stock(&self, input: Tensor<4>) -> Tensor<4> {
         let active = relu(self.norm1.forward(input.clone()));
         let shortcut = match &self.shortcut {
             Some(resize) => resize.forward(active.clone()),
@@ -142,8 +153,11 @@ impl PreActResNet {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`
     pub fn forward(&self, images: Tensor<4>) -> Taps {
-        let x = self.blocks.iter().fold(self.stem.forward(images), |x, block| block.forward(x));
-        let features = x.mean_dims(&[2, 3]).flatten::<2>(1, 3); // [batch, channels]
+        let on_cpu = ops::runs(&images);
+        let x = if on_cpu { conv2d(images.permute([0, 2, 3, 1]), &self.stem) } else { self.stem.forward(images) };
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        let pixels = if on_cpu { [1, 2] } else { [2, 3] };
+        let features = x.mean_dims(&pixels).flatten::<2>(1, 3); // [batch, channels]
         Taps { logits: self.head.forward(features.clone()), features }
     }
 }
