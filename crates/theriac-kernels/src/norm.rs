@@ -22,7 +22,7 @@ use std::cmp::min;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::cpu::{Cpu, load_part, store_part, prefetch};
+use crate::cpu::{Cpu, load_part, prefetch, store_part};
 const AHEAD: usize = 0;
 const NARROW: usize = 128;
 use crate::memory::{Out, scratch};
@@ -52,7 +52,8 @@ impl Affine {
     /// If they are not equally many.
     pub fn new(mean: &[f32], variance: &[f32], gamma: &[f32], beta: &[f32], epsilon: f64) -> Self {
         assert!([variance.len(), gamma.len(), beta.len()] == [mean.len(); 3], "one value a channel");
-        let inverse: Vec<f64> = variance.iter().map(|&variance| (f64::from(variance) + epsilon).sqrt().recip()).collect();
+        let inverse: Vec<f64> =
+            variance.iter().map(|&variance| (f64::from(variance) + epsilon).sqrt().recip()).collect();
         let scale = gamma.iter().zip(&inverse).map(|(&gamma, inverse)| (f64::from(gamma) * inverse) as f32).collect();
         Self { mean: mean.to_vec(), inverse, scale, beta: beta.to_vec() }
     }

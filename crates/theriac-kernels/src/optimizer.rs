@@ -81,7 +81,9 @@ pub fn adam(cpu: Cpu, parameter: &mut [f32], gradient: &[f32], m: &mut [f32], v:
         true => run((parameter, gradient, m, v)),
         false => {
             let state = (m.par_chunks_mut(CHUNK), v.par_chunks_mut(CHUNK));
-            (parameter.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), state.0, state.1).into_par_iter().for_each(run);
+            (parameter.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK), state.0, state.1)
+                .into_par_iter()
+                .for_each(run);
         }
     }
 }
@@ -123,7 +125,8 @@ impl<R: Rule<STATE>, const STATE: usize> WithSimd for Update<'_, R, STATE> {
         let mut state = self.state.map(|values| S::as_mut_simd_f32s(values));
         for (index, (parameter, &gradient)) in parameter.iter_mut().zip(gradient).enumerate() {
             let new;
-            (*parameter, new) = self.rule.update(simd, *parameter, gradient, state.each_ref().map(|state| state.0[index]));
+            (*parameter, new) =
+                self.rule.update(simd, *parameter, gradient, state.each_ref().map(|state| state.0[index]));
             state.iter_mut().zip(new).for_each(|(state, new)| state.0[index] = new);
         }
         if !parameter_end.is_empty() {
@@ -138,7 +141,13 @@ impl<R: Rule<STATE>, const STATE: usize> WithSimd for Update<'_, R, STATE> {
 
 impl Rule<1> for SgdStep {
     #[inline(always)]
-    fn update<S: Simd>(self, simd: S, parameter: S::f32s, gradient: S::f32s, [old]: [S::f32s; 1]) -> (S::f32s, [S::f32s; 1]) {
+    fn update<S: Simd>(
+        self,
+        simd: S,
+        parameter: S::f32s,
+        gradient: S::f32s,
+        [old]: [S::f32s; 1],
+    ) -> (S::f32s, [S::f32s; 1]) {
         let times = |value, factor: f32| simd.mul_f32s(value, simd.splat_f32s(factor));
         let mut gradient = gradient;
         if self.weight_decay != 0.0 {
@@ -179,7 +188,13 @@ impl Adam {
 
 impl Rule<2> for Adam {
     #[inline(always)]
-    fn update<S: Simd>(self, simd: S, parameter: S::f32s, gradient: S::f32s, [m, v]: [S::f32s; 2]) -> (S::f32s, [S::f32s; 2]) {
+    fn update<S: Simd>(
+        self,
+        simd: S,
+        parameter: S::f32s,
+        gradient: S::f32s,
+        [m, v]: [S::f32s; 2],
+    ) -> (S::f32s, [S::f32s; 2]) {
         let Self { step, keep, correction_1, correction_2, root_2 } = self;
         let times = |value, factor: f32| simd.mul_f32s(value, simd.splat_f32s(factor));
         let (mut parameter, mut gradient) = (parameter, gradient);

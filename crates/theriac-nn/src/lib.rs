@@ -12,8 +12,13 @@ mod network;
 mod ops;
 pub mod parameters;
 
+// The derive macro of optimizer states looks for these in the crate's root.
+use burn::optim::{RecordState, StateSink, StateSource};
+
 pub use architecture::{Architecture, Taps};
 pub use burn;
 pub use device::DeviceError;
 pub use models::{MODELS, ModelEntry};
 pub use network::{Batch, LoadError, Network, Normalisation, forward, input_gradient, losses};
+pub use ops::sgd::Sgd;
+pub use theriac_kernels::conv::set_winograd;

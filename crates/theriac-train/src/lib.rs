@@ -8,4 +8,4 @@ mod train;
 
 pub use pgd::{Direction, Pgd};
 pub use recipe::{Augment, BatchHook, INFO, Optimizer, Recipe, Schedule, TrainConfig};
-pub use train::{EpochReport, TrainError, Trained, TrainingSet, train};
+pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -95,6 +95,8 @@ config! {
         lr: f64 = 0.05, Range::Above(0.0, 100.0), "";
         /// Momentum of `sgd`, or the first decay rate of `adam` and `adamw`.
         momentum: f64 = 0.9, Range::Number(0.0, 0.9999), "";
+        /// Whether `sgd` looks ahead along its momentum (Nesterov).
+        nesterov: bool = false, Range::Switch, "";
         /// Strength of the L2 penalty (`sgd`, `adam`) or of the decoupled decay (`adamw`).
         weight_decay: f64 = 5e-4, Range::Number(0.0, 10.0), "";
         /// How the learning rate moves: constant; cosine to zero; one-cycle (linear warm-up over 30 % of the steps, cosine to zero); step

@@ -7,11 +7,10 @@ use theriac_core::metrics::accuracy;
 use theriac_core::{Dataset, Label, Matrix, Probe, Seeds};
 use theriac_nn::burn::module::Module;
 use theriac_nn::burn::optim::decay::WeightDecayConfig;
-use theriac_nn::burn::optim::momentum::MomentumConfig;
-use theriac_nn::burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+use theriac_nn::burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
 use theriac_nn::burn::tensor::activation::log_softmax;
 use theriac_nn::burn::tensor::{Device, Tensor, TensorData};
-use theriac_nn::{Batch, Network};
+use theriac_nn::{Architecture, Batch, Network, Sgd};
 
 use crate::augment::augment;
 use crate::recipe::{Augment, Optimizer, Recipe, TrainConfig};
@@ -96,9 +95,7 @@ pub fn train(
     if set.test.is_empty() {
         return Err(TrainError::Untested);
     }
-    let device = network.device.clone().autodiff();
-    let mut module = network.module.clone().train();
-    let mut optimizer = optimizer(config);
+    let mut learner = Learner::new(&network, config);
     let batches = batch_ranges(samples, config.batch);
     let steps = batches.len() * config.epochs;
     let mut curve = Vec::new();
@@ -119,28 +116,19 @@ pub fn train(
             }
             let mut images = batch.to_tensor(&network.device);
             for hook in &recipe.hooks {
-                let current = Network { module: module.valid(), ..network.clone() };
-                images = hook.images(&current, images, &labels, &mut hooking);
+                images = hook.images(&learner.network(), images, &labels, &mut hooking);
             }
-            let images = Tensor::from_inner(images).to_device(&device);
-            let logits = theriac_nn::forward(&module, &network.normalisation, images).logits; // [batch, classes]
-            let classes = logits.dims()[1];
-            let predicted = to_matrix(logits.clone().inner()).argmax();
-            correct += predicted.iter().zip(&labels).filter(|(predicted, label)| predicted == label).count();
-            let targets = smooth_targets(&labels, classes, config.label_smoothing, &device);
-            let loss = -(log_softmax(logits, 1) * targets).sum() / labels.len() as f64;
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            if !value.is_finite() {
-                return Err(TrainError::Diverged { epoch: epoch + 1, loss: value });
-            }
-            losses.push(value);
-            let gradients = GradientsParams::from_grads(loss.backward(), &module);
             let lr = config.lr * schedule::factor(config.schedule, step, steps);
-            module = optimizer.step(lr, module, gradients);
+            let (loss, predicted) = learner.step(images, &labels, lr);
+            correct += predicted.iter().zip(&labels).filter(|(predicted, label)| predicted == label).count();
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { epoch: epoch + 1, loss });
+            }
+            losses.push(loss);
             progress((step + 1) as f64 / steps as f64);
         }
         if config.curve || epoch + 1 == config.epochs {
-            let current = Network { module: module.valid(), ..network.clone() };
+            let current = learner.network();
             let predict = |data: &Dataset| predictions(&current.logits(data), epoch + 1);
             let predicted = predict(set.test)?;
             let probed = set.probe.map(|probe| predict(&probe.inputs)).transpose()?;
@@ -153,7 +141,62 @@ pub fn train(
             });
         }
     }
-    Ok(Trained { network: Network { module: module.valid(), ..network }, curve })
+    Ok(Trained { network: learner.network(), curve })
+}
+
+/// A network in training, with its optimizer.
+pub struct Learner {
+    /// What does not change.
+    network: Network,
+    /// The device with gradients.
+    device: Device,
+    /// There is always one between two steps.
+    module: Option<Architecture>,
+    optimizer: ModuleOptimizer,
+    label_smoothing: f64,
+}
+
+impl Learner {
+    /// A network that is to be trained by a recipe.
+    pub fn new(network: &Network, config: &TrainConfig) -> Self {
+        Self {
+            network: network.clone(),
+            device: network.device.clone().autodiff(),
+            module: Some(network.module.clone().train()),
+            optimizer: optimizer(config),
+            label_smoothing: config.label_smoothing,
+        }
+    }
+
+    /// One step on a batch: forward, mean cross-entropy, backward, update. The loss and the predicted classes are those before the
+    /// update. If the loss is not finite, the weights are left as they were.
+    ///
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients
+    pub fn step(&mut self, images: Tensor<4>, labels: &[Label], lr: f64) -> (f64, Vec<Label>) {
+        let images = Tensor::from_inner(images).to_device(&self.device);
+        let module = self.module.take().expect("a step leaves a module behind");
+        let logits = theriac_nn::forward(&module, &self.network.normalisation, images).logits; // [batch, classes]
+        let classes = logits.dims()[1];
+        let predicted = to_matrix(logits.clone().inner()).argmax();
+        let targets = smooth_targets(labels, classes, self.label_smoothing, &self.device);
+        let loss = -(log_softmax(logits, 1) * targets).sum() / labels.len() as f64;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        self.module = Some(match value.is_finite() {
+            true => {
+                let gradients = GradientsParams::from_grads(loss.backward(), &module);
+                self.optimizer.step(lr, module, gradients)
+            }
+            false => module,
+        });
+        (value, predicted)
+    }
+
+    /// The network as it is now, in evaluation mode.
+    pub fn network(&self) -> Network {
+        let module = self.module.as_ref().expect("a step leaves a module behind");
+        Network { module: module.valid(), ..self.network.clone() }
+    }
 }
 
 /// Consecutive ranges of `batch` samples. A last single sample joins the range before it: alone it would be a whole step, and its
@@ -180,9 +223,8 @@ fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
             .with_weight_decay(config.weight_decay as f32)
             .init(),
         Optimizer::Sgd => {
-            let momentum = MomentumConfig { momentum: config.momentum, dampening: 0.0, nesterov: false };
-            let momentum = (config.momentum > 0.0).then_some(momentum);
-            SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).init()
+            let TrainConfig { momentum, weight_decay, nesterov, .. } = *config;
+            ModuleOptimizer::from(Sgd { momentum, weight_decay, nesterov })
         }
     }
 }

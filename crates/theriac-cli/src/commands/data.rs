@@ -49,9 +49,9 @@ impl Data {
     }
 }
 
-/// Where the files of a data set are. Only a data set of the user's own has a size that depends on its parameters.
+/// Where the files of a data set are. Only a data set of the user's own was never published.
 fn state(entry: &DatasetEntry, places: &Places) -> &'static str {
-    match (entry.files.is_empty(), entry.full.is_some()) {
+    match (entry.files.is_empty(), !entry.page.is_empty()) {
         (true, false) => "your own",
         (true, true) => "built in",
         (false, _) if entry.is_available(places) => "here",

@@ -5,6 +5,7 @@
 pub(crate) mod conv;
 pub(crate) mod pool;
 pub(crate) mod residual;
+pub mod sgd;
 #[cfg(test)]
 mod tests;
 
@@ -71,8 +72,7 @@ pub(crate) fn apply<F: Function<N>, const N: usize, const D: usize>(
     let values = |tensor: DispatchTensor| contiguous(plain(tensor).expect(ON_CPU));
     if inputs.iter().all(|tensor| plain(tensor.clone()).is_some()) {
         let (output, _, aside) = function.forward(&inputs.map(values));
-        let output = <DispatchTensor as DispatchKindConversion<Flex>>::from_backend(BackendTensor::Float(output));
-        return (Tensor::from_dispatch(output), aside);
+        return (wrap(output), aside);
     }
     let lift = |tensor: DispatchTensor| tracked(tensor.clone()).unwrap_or_else(|| Tracked::new(values(tensor)));
     let inputs = inputs.map(lift);
@@ -106,6 +106,11 @@ impl<F: Function<N>, const N: usize> Backward<Flex, N> for Step<F> {
 
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// A tensor of the processor without gradients.
+fn wrap<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
+    Tensor::from_dispatch(<DispatchTensor as DispatchKindConversion<Flex>>::from_backend(BackendTensor::Float(tensor)))
 }
 
 /// The values of a tensor that [`apply`] hands out.
