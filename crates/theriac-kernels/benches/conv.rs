@@ -5,6 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use theriac_kernels::conv::Added;
 use theriac_kernels::memory::{Block, Out};
 use theriac_kernels::{Conv, Cpu};
 
@@ -43,7 +44,7 @@ fn main() {
         let out = |len: usize| unsafe { Out::uninitialised(room.as_ptr(), len) };
         for &algorithm in conv.algorithms(cpu) {
             let passes: [&(dyn Fn() + Sync); 3] = [
-                &|| conv.forward(cpu, algorithm, &input, &weights, None, None, out(conv.output_len())),
+                &|| conv.forward(cpu, algorithm, &input, &weights, Added::default(), out(conv.output_len())),
                 &|| conv.input_gradient(cpu, algorithm, &gradient, &weights, None, out(conv.input_len())),
                 &|| conv.weight_gradient(cpu, algorithm, &input, &gradient, out(conv.weight_len())),
             ];

@@ -221,3 +221,115 @@ impl Rule<2> for Adam {
         (simd.sub_f32s(parameter, delta), [new_m, new_v])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers between -1 and 1 that look random.
+    fn noise(count: usize, seed: u64) -> Vec<f32> {
+        let mix = |index: u64| (index ^ seed << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        let number = |index| mix(mix(index)) >> 40;
+        (0..count as u64).map(|index| number(index) as f32 / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    fn close(found: &[f32], expected: &[f64]) -> Result<(), TestCaseError> {
+        let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        for (&found, expected) in found.iter().zip(expected) {
+            prop_assert!((f64::from(found) - expected).abs() <= 1e-4 * largest, "{} is not {}", found, expected);
+        }
+        Ok(())
+    }
+
+    fn double(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&value| value.into()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn descent_agrees_with_double_precision(
+            count in 1_usize..70, seed: u32, lr in 1e-3..1.0, momentum in 0.0_f32..1.0, weight_decay in 0.0_f32..0.1, nesterov: bool,
+        ) {
+            for cpu in Cpu::all() {
+                let (mut parameter, mut velocity) = (noise(count, seed.into()), vec![f32::NAN; count]);
+                let (mut p, mut v) = (double(&parameter), vec![0.0; count]);
+                for time in 1..5 {
+                    let gradient = noise(count, u64::from(seed) + time);
+                    let step = SgdStep { lr, momentum, weight_decay, nesterov, first: time == 1 };
+                    sgd(cpu, &mut parameter, &gradient, &mut velocity, step);
+                    for ((p, v), g) in p.iter_mut().zip(&mut v).zip(double(&gradient)) {
+                        let g = g + f64::from(weight_decay) * *p;
+                        *v = f64::from(momentum) * *v + g;
+                        *p -= lr * if nesterov { f64::from(momentum) * *v + g } else { *v };
+                    }
+                }
+                close(&parameter, &p)?;
+                close(&velocity, &v)?;
+            }
+        }
+
+        #[test]
+        fn adam_agrees_with_double_precision(
+            count in 1_usize..70, seed: u32, lr in 1e-3..0.1, beta_1 in 0.0_f32..0.95, weight_decay in 0.0_f32..0.1, decoupled: bool,
+        ) {
+            for cpu in Cpu::all() {
+                let (mut parameter, mut m, mut v) = (noise(count, seed.into()), vec![f32::NAN; count], vec![f32::NAN; count]);
+                let (mut p, mut first, mut second) = (double(&parameter), vec![0.0; count], vec![0.0; count]);
+                for time in 1..5 {
+                    let gradient = noise(count, (u64::from(seed)) + time as u64);
+                    let step = AdamStep { lr, beta_1, beta_2: 0.99, epsilon: 1e-5, weight_decay, decoupled, time };
+                    adam(cpu, &mut parameter, &gradient, &mut m, &mut v, step);
+                    let [beta_1, beta_2, epsilon, weight_decay] = [beta_1, 0.99, 1e-5, weight_decay].map(f64::from);
+                    for (index, g) in double(&gradient).into_iter().enumerate() {
+                        let (p, m, v) = (&mut p[index], &mut first[index], &mut second[index]);
+                        let g = if decoupled { g } else { g + weight_decay * *p };
+                        *p *= if decoupled { 1.0 - lr * weight_decay } else { 1.0 };
+                        *m = beta_1 * *m + (1.0 - beta_1) * g;
+                        *v = beta_2 * *v + (1.0 - beta_2) * g * g;
+                        let [m, v] = [*m / (1.0 - beta_1.powi(time as i32)), *v / (1.0 - beta_2.powi(time as i32))];
+                        *p -= lr * m / (v.sqrt() + epsilon);
+                    }
+                }
+                close(&parameter, &p)?;
+                close(&m, &first)?;
+                close(&v, &second)?;
+            }
+        }
+    }
+
+    /// Nothing is contracted, so that vectors of any width round alike; and tasks share no values.
+    #[test]
+    fn instruction_sets_and_threads_give_the_same_bits() {
+        let count = 3 * CHUNK + 77;
+        let gradients = [noise(count, 1), noise(count, 2)];
+        let run = |cpu| {
+            let mut state = [5, 6, 7, 8, 9, 10, 11, 12].map(|seed| noise(count, seed));
+            let [p, v, q, m, w, n, u, o] = state.each_mut().map(Vec::as_mut_slice);
+            for (gradient, time) in gradients.iter().zip(1..) {
+                let step = SgdStep { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true, first: time == 1 };
+                sgd(cpu, p, gradient, v, step);
+                let step = AdamStep {
+                    lr: 0.1,
+                    beta_1: 0.9,
+                    beta_2: 0.999,
+                    epsilon: 1e-8,
+                    weight_decay: 0.01,
+                    decoupled: false,
+                    time,
+                };
+                adam(cpu, q, gradient, m, w, step);
+                adam(cpu, n, gradient, u, o, AdamStep { decoupled: true, ..step });
+            }
+            state
+        };
+        let threads = |count| rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+        let alone = threads(1).install(|| run(Cpu::best()));
+        for cpu in Cpu::all() {
+            assert!([1, 2, 3].iter().all(|&count| threads(count).install(|| run(cpu)) == alone), "{cpu:?}");
+        }
+    }
+}

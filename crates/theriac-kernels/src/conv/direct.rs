@@ -12,9 +12,9 @@ use crate::tile::{Steps, Tile, accumulate, with_tile};
 /// Pixels that a task should at least have, so that packed weights are read seldom and the last tile is seldom half empty.
 const TASK_PIXELS: usize = 96;
 
-/// What happens to a sum before it is stored.
+/// What is added to the output of a convolution.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Finish<'a> {
+pub struct Added<'a> {
     /// Added to each channel.
     pub bias: Option<&'a [f32]>,
     /// Added to each value: an activation of the output's shape.
@@ -141,7 +141,7 @@ impl Correlation {
     }
 
     /// Computes all images of a batch.
-    pub fn run(&self, cpu: Cpu, batch: usize, input: &[f32], finish: Finish, out: Out) {
+    pub fn run(&self, cpu: Cpu, batch: usize, input: &[f32], added: Added, out: Out) {
         let image_in = self.frame.size[0] * self.frame.size[1] * self.frame.channels;
         assert!(input.len() == batch * image_in && out.len() == batch * self.image_out, "sizes of a convolution");
         let task = |task: usize| {
@@ -157,7 +157,7 @@ impl Correlation {
                         pitch: self.frame.pitch(),
                         pixels,
                         channels: self.channels,
-                        finish,
+                        added,
                         out,
                         first: first * self.image_out,
                     });
@@ -210,7 +210,7 @@ struct Sweep<'a> {
     /// Pixels of the task.
     pixels: usize,
     channels: usize,
-    finish: Finish<'a>,
+    added: Added<'a>,
     out: Out<'a>,
     /// Floats of the output before the first image of the task.
     first: usize,
@@ -253,13 +253,13 @@ fn sweep<S: Simd, const P: usize, const V: usize>(simd: S, task: &Sweep, block: 
                 let channel = channel + v * S::F32_LANES;
                 let count = task.channels - channel;
                 // SAFETY: the pixel's channels lie within the output, which no other task writes.
-                unsafe { store_part::<S>(task.out.at(at), task.finish.apply(simd, sum, at, channel, count), count) };
+                unsafe { store_part::<S>(task.out.at(at), task.added.apply(simd, sum, at, channel, count), count) };
             }
         }
     }
 }
 
-impl Finish<'_> {
+impl Added<'_> {
     /// The value to store at `index` of the output, from channel `channel` on, of which there are `count`.
     #[inline(always)]
     pub fn apply<S: Simd>(self, simd: S, sum: S::f32s, index: usize, channel: usize, count: usize) -> S::f32s {

@@ -9,13 +9,14 @@ mod tests;
 mod weights;
 mod winograd;
 
+pub use direct::Added;
 pub use shape::Conv;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cpu::Cpu;
 use crate::memory::Out;
-use direct::{Correlation, Finish};
+use direct::Correlation;
 use weights::WeightGradient;
 use winograd::{Size, Winograd};
 
@@ -65,25 +66,15 @@ impl Conv {
         *all.iter().min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("the direct algorithm computes every convolution")
     }
 
-    /// The output, with an optional bias and an activation of the output's shape added.
-    pub fn forward(
-        &self,
-        cpu: Cpu,
-        algorithm: Algorithm,
-        input: &[f32],
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        add: Option<&[f32]>,
-        out: Out,
-    ) {
-        let finish = Finish { bias, add };
+    /// The output.
+    pub fn forward(&self, cpu: Cpu, algorithm: Algorithm, input: &[f32], weights: &[f32], added: Added, out: Out) {
         match algorithm {
             Algorithm::Direct => {
                 let cpu = cpu.fitting(self.outputs);
-                Correlation::forward(cpu, self, weights).run(cpu, self.batch, input, finish, out);
+                Correlation::forward(cpu, self, weights).run(cpu, self.batch, input, added, out);
             }
-            Algorithm::Two => Winograd::forward(cpu, Size::Two, self, weights).run(cpu, input, finish, out),
-            Algorithm::Four => Winograd::forward(cpu, Size::Four, self, weights).run(cpu, input, finish, out),
+            Algorithm::Two => Winograd::forward(cpu, Size::Two, self, weights).run(cpu, input, added, out),
+            Algorithm::Four => Winograd::forward(cpu, Size::Four, self, weights).run(cpu, input, added, out),
         }
     }
 
@@ -97,14 +88,14 @@ impl Conv {
         add: Option<&[f32]>,
         out: Out,
     ) {
-        let finish = Finish { bias: None, add };
+        let added = Added { bias: None, add };
         match algorithm {
             Algorithm::Direct => {
                 let cpu = cpu.fitting(self.inputs);
-                Correlation::input_gradient(cpu, self, weights).run(cpu, self.batch, gradient, finish, out);
+                Correlation::input_gradient(cpu, self, weights).run(cpu, self.batch, gradient, added, out);
             }
-            Algorithm::Two => Winograd::input_gradient(cpu, Size::Two, self, weights).run(cpu, gradient, finish, out),
-            Algorithm::Four => Winograd::input_gradient(cpu, Size::Four, self, weights).run(cpu, gradient, finish, out),
+            Algorithm::Two => Winograd::input_gradient(cpu, Size::Two, self, weights).run(cpu, gradient, added, out),
+            Algorithm::Four => Winograd::input_gradient(cpu, Size::Four, self, weights).run(cpu, gradient, added, out),
         }
     }
 

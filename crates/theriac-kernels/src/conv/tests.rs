@@ -76,7 +76,14 @@ fn check(conv: &Conv) {
                 assert!(error < limit, "{pass} {conv:?} {algorithm:?} {cpu:?}: {error}");
             };
             let mut found = vec![f32::NAN; output.len()];
-            conv.forward(cpu, algorithm, &input, &weights, Some(&bias), Some(&add), Out::new(&mut found));
+            conv.forward(
+                cpu,
+                algorithm,
+                &input,
+                &weights,
+                Added { bias: Some(&bias), add: Some(&add) },
+                Out::new(&mut found),
+            );
             close("forward", &found, &output);
             let mut found = vec![f32::NAN; input.len()];
             conv.input_gradient(cpu, algorithm, &gradient, &weights, None, Out::new(&mut found));
@@ -152,7 +159,7 @@ fn the_same_bits_for_any_number_of_threads() {
                 let cpu = Cpu::best();
                 let (mut output, mut inputs, mut weight) =
                     (vec![0.0; gradient.len()], vec![0.0; input.len()], vec![0.0; weights.len()]);
-                conv.forward(cpu, algorithm, &input, &weights, None, None, Out::new(&mut output));
+                conv.forward(cpu, algorithm, &input, &weights, Added::default(), Out::new(&mut output));
                 conv.input_gradient(cpu, algorithm, &gradient, &weights, None, Out::new(&mut inputs));
                 conv.weight_gradient(cpu, algorithm, &input, &gradient, Out::new(&mut weight));
                 [output, inputs, weight].concat().iter().map(|value: &f32| value.to_bits()).collect::<Vec<_>>()

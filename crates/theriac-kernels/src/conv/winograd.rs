@@ -9,7 +9,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::direct::Finish;
+use super::direct::Added;
 use super::lines::{Four, Gradient, Input, Line, Output, Two, Weight, WeightBack, both};
 use super::pack::{Packed, Source};
 use super::shape::Conv;
@@ -145,7 +145,7 @@ impl Winograd {
     }
 
     /// Computes all images of a batch.
-    pub fn run(&self, cpu: Cpu, input: &[f32], finish: Finish, out: Out) {
+    pub fn run(&self, cpu: Cpu, input: &[f32], added: Added, out: Out) {
         let [height, width] = self.input.size;
         assert!(input.len() == self.batch * height * width * self.input.channels, "sizes of a convolution");
         assert!(out.len() == self.batch * self.output[0] * self.output[1] * self.outputs, "sizes of a convolution");
@@ -160,7 +160,7 @@ impl Winograd {
             let planes_out = planes * (at_once * self.outputs + GAP);
             let zeros = self.input.channels;
             scratch(zeros + planes_in + planes_out, |room| {
-                cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, finish, out, room });
+                cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, added, out, room });
             });
         });
     }
@@ -233,7 +233,7 @@ struct Forward<'a> {
     input: *const f32,
     tiles: Range<usize>,
     at_once: usize,
-    finish: Finish<'a>,
+    added: Added<'a>,
     out: Out<'a>,
     /// Working memory: zeros for the pixels outside, then the planes of the input and of the products.
     room: *mut f32,
@@ -285,7 +285,7 @@ where
                 for (column, &sum) in line.iter().enumerate().take(plan.output[1] - left) {
                     let pixel = (image * plan.output[0] + top + row) * plan.output[1] + left + column;
                     let at = pixel * outputs + channel;
-                    let value = task.finish.apply(simd, sum, at, channel, S::F32_LANES);
+                    let value = task.added.apply(simd, sum, at, channel, S::F32_LANES);
                     // SAFETY: inside the output; tiles do not overlap.
                     unsafe { store::<S>(task.out.at(at), value) };
                 }

@@ -3,7 +3,8 @@
 use burn::backend::flex::FlexTensor;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use theriac_kernels::{Conv, conv::bias_gradient};
+use theriac_kernels::Conv;
+use theriac_kernels::conv::{Added, bias_gradient};
 
 use super::{CPU, Function, apply, shape, values, vector, written};
 
@@ -21,15 +22,9 @@ pub(super) fn geometry(layer: &Conv2d) -> ([usize; 2], [usize; 2]) {
     (layer.stride, layer.kernel_size.map(|size| size / 2))
 }
 
-pub(super) fn forward(
-    conv: &Conv,
-    input: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    add: Option<&[f32]>,
-) -> FlexTensor {
+pub(super) fn forward(conv: &Conv, input: &[f32], weight: &[f32], added: Added) -> FlexTensor {
     let shape = [conv.batch, conv.rows(), conv.columns(), conv.outputs];
-    written(shape, |out| conv.forward(*CPU, conv.fastest(*CPU), input, weight, bias, add, out))
+    written(shape, |out| conv.forward(*CPU, conv.fastest(*CPU), input, weight, added, out))
 }
 
 pub(super) fn weight_gradient(conv: &Conv, input: &[f32], gradient: &[f32]) -> FlexTensor {
@@ -55,7 +50,7 @@ impl<const N: usize> Function<N> for Convolution {
     fn forward(&self, inputs: &[FlexTensor; N]) -> (FlexTensor, Self::Saved, ()) {
         let (input, weight, bias) = (&inputs[0], &inputs[1], inputs.get(2));
         let conv = sizes(input, weight, self.stride, self.padding);
-        let output = forward(&conv, values(input), values(weight), bias.map(values), None);
+        let output = forward(&conv, values(input), values(weight), Added { bias: bias.map(values), add: None });
         (output, (conv, input.clone(), weight.clone()), ())
     }
 

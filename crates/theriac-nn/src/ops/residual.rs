@@ -8,6 +8,7 @@ use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, TensorData};
 use theriac_kernels::Conv;
+use theriac_kernels::conv::Added;
 use theriac_kernels::memory::Floats;
 use theriac_kernels::norm::{self, Affine, Gradients, Statistics};
 
@@ -65,15 +66,16 @@ impl<const N: usize> Function<N> for Residual {
         let (affine1, statistics1) = self.affine(0, x, [scale1, shift1]);
         let active1 = active(values(x), &affine1);
         let conv1 = sizes(x, weight1, self.geometry[0].0, self.geometry[0].1);
-        let middle = forward(&conv1, &active1, values(weight1), None, None);
+        let middle = forward(&conv1, &active1, values(weight1), Added::default());
         let shortcut =
             inputs.get(PLAIN).map(|weight| (sizes(x, weight, self.geometry[2].0, self.geometry[2].1), weight.clone()));
-        let resized = shortcut.as_ref().map(|(conv, weight)| forward(conv, &active1, values(weight), None, None));
+        let resized = shortcut.as_ref().map(|(conv, weight)| forward(conv, &active1, values(weight), Added::default()));
         drop(active1);
         let (affine2, statistics2) = self.affine(1, &middle, [scale2, shift2]);
         let conv2 = sizes(&middle, weight2, self.geometry[1].0, self.geometry[1].1);
         let add = values(resized.as_ref().unwrap_or(x));
-        let output = forward(&conv2, &active(values(&middle), &affine2), values(weight2), None, Some(add));
+        let output =
+            forward(&conv2, &active(values(&middle), &affine2), values(weight2), Added { bias: None, add: Some(add) });
         let saved = Saved {
             trained: self.statistics.is_none(),
             convs: [conv1, conv2],
