@@ -227,21 +227,34 @@ fn sweep<S: Simd, const P: usize, const V: usize>(
 }
 
 /// Sums over pixels: the gradient of a bias. `values` is `[pixels, channels]`.
-pub fn channel_sums(values: &[f32], channels: usize) -> Vec<f32> {
-    const PIXELS: usize = 512;
-    let parts: Vec<Vec<f32>> = values
-        .par_chunks(PIXELS * channels)
-        .map(|part| {
-            let mut sums = vec![0.0; channels];
-            for pixel in part.chunks_exact(channels) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
-            }
-            sums
-        })
-        .collect();
+pub fn channel_sums(cpu: Cpu, values: &[f32], channels: usize) -> Vec<f32> {
+    const FLOATS: usize = 1 << 15;
+    let length = (FLOATS / channels).max(1) * channels;
+    let parts: Vec<Vec<f32>> = values.par_chunks(length).map(|values| cpu.run(Sums { values, channels })).collect();
     let mut sums = vec![0.0; channels];
     for part in parts {
         sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
     }
     sums
+}
+
+/// The sums of some pixels.
+struct Sums<'a> {
+    values: &'a [f32],
+    channels: usize,
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> Vec<f32> {
+        let mut sums = vec![0.0; self.channels];
+        for pixel in self.values.chunks_exact(self.channels) {
+            for (sum, value) in sums.iter_mut().zip(pixel) {
+                *sum += value;
+            }
+        }
+        sums
+    }
 }

@@ -25,6 +25,8 @@ const TASK_TILES: usize = 24;
 const TASK_TILES_LARGE: usize = 64;
 /// Floats of weights that count as large.
 const LARGE: usize = 1 << 20;
+/// Tiles that fill the inner loop: see `tile`.
+const ROWS: usize = 12;
 /// Planes are this much longer than they need to be: at powers of two they would share the same few cache lines.
 const GAP: usize = 16;
 
@@ -60,14 +62,20 @@ impl Tiles {
     #[inline(always)]
     fn pixels<const N: usize>(&self, images: *const f32, tile: usize, outside: *const f32) -> [[*const f32; N]; N] {
         let (image, [top, left]) = self.place(tile);
-        let [height, width] = self.size;
+        let [height, width] = self.size.map(|size| size as isize);
+        let size = N as isize;
+        let first = (image as isize * height + top) * width + left;
+        let at = |row: usize, column: usize| {
+            images.wrapping_offset((first + row as isize * width + column as isize) * self.channels as isize)
+        };
         let mut pixels = [[outside; N]; N];
+        // Most tiles lie inside, where nothing needs to be asked.
+        let inside = top >= 0 && left >= 0 && top + size <= height && left + size <= width;
         for (row, line) in pixels.iter_mut().enumerate() {
             for (column, pixel) in line.iter_mut().enumerate() {
                 let (y, x) = (top + row as isize, left + column as isize);
-                if (0..height as isize).contains(&y) && (0..width as isize).contains(&x) {
-                    let index = (image * height + y as usize) * width + x as usize;
-                    *pixel = images.wrapping_add(index * self.channels);
+                if inside || ((0..height).contains(&y) && (0..width).contains(&x)) {
+                    *pixel = at(row, column);
                 }
             }
         }
@@ -153,7 +161,7 @@ impl Winograd {
         let planes = self.size.inputs() * self.size.inputs();
         let floats = planes * (self.input.channels + self.outputs);
         let fewest = if planes * self.weights.plane > LARGE { TASK_TILES_LARGE } else { TASK_TILES };
-        let at_once = (TASK_FLOATS / floats).max(fewest).min(tiles);
+        let at_once = (TASK_FLOATS / floats).max(fewest).next_multiple_of(ROWS).min(tiles);
         (0..tiles.div_ceil(at_once)).into_par_iter().for_each(|task| {
             let tiles = task * at_once..tiles.min((task + 1) * at_once);
             let planes_in = planes * (at_once * self.input.channels + GAP);
@@ -281,13 +289,37 @@ where
             let from = products.wrapping_add(index * outputs + channel);
             let sums: [[S::f32s; N]; N] = read::<S, N>(simd, from, plane_out);
             let sums: [[S::f32s; M]; M] = both::<S, Output<T>, N, M>(simd, sums);
-            for (row, line) in sums.iter().enumerate().take(plan.output[0] - top) {
-                for (column, &sum) in line.iter().enumerate().take(plan.output[1] - left) {
-                    let pixel = (image * plan.output[0] + top + row) * plan.output[1] + left + column;
-                    let at = pixel * outputs + channel;
-                    let value = task.added.apply(simd, sum, at, channel, S::F32_LANES);
+            let pixel = (image * plan.output[0] + top) * plan.output[1] + left;
+            let put = Put { task, pixel, channel };
+            // Most tiles lie inside; with known bounds the sums stay in registers.
+            match top + M <= plan.output[0] && left + M <= plan.output[1] {
+                true => put.tile::<S, M>(simd, sums, [M, M]),
+                false => put.tile::<S, M>(simd, sums, [plan.output[0] - top, plan.output[1] - left]),
+            }
+        }
+    }
+}
+
+/// Where a tile of sums goes.
+struct Put<'a> {
+    task: &'a Forward<'a>,
+    /// The first pixel, counted over the batch.
+    pixel: usize,
+    channel: usize,
+}
+
+impl Put<'_> {
+    /// Stores the part of a tile that lies inside: so many rows and columns.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize>(&self, simd: S, sums: [[S::f32s; M]; M], inside: [usize; 2]) {
+        let plan = self.task.plan;
+        for (row, line) in sums.into_iter().enumerate() {
+            for (column, sum) in line.into_iter().enumerate() {
+                if row < inside[0] && column < inside[1] {
+                    let at = (self.pixel + row * plan.output[1] + column) * plan.outputs + self.channel;
+                    let value = self.task.added.apply(simd, sum, at, self.channel, S::F32_LANES);
                     // SAFETY: inside the output; tiles do not overlap.
-                    unsafe { store::<S>(task.out.at(at), value) };
+                    unsafe { store::<S>(self.task.out.at(at), value) };
                 }
             }
         }

@@ -64,7 +64,7 @@ impl<const N: usize> Function<N> for Convolution {
             wanted[at].then(|| match at {
                 0 => input_gradient(&conv, gradient, values(&weight)),
                 1 => weight_gradient(&conv, values(&input), gradient),
-                _ => vector(bias_gradient(gradient, conv.outputs)),
+                _ => vector(bias_gradient(*CPU, gradient, conv.outputs)),
             })
         })
     }
