@@ -105,7 +105,8 @@ pub(crate) fn scratch<T>(count: usize, work: impl FnOnce(*mut f32) -> T) -> T {
 }
 
 /// A result under construction: floats that several threads write, each its own part.
-#[derive(Clone, Copy)]
+///
+/// It is not `Copy`: a kernel takes it over, so that no two kernels write the same memory.
 pub struct Out<'a> {
     start: *mut f32,
     len: usize,

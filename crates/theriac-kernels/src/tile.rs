@@ -3,7 +3,7 @@
 //! Convolutions (forward, and both gradients) and matrix products all are
 //! `sums[p][channel] = sum over (outer, inner) of a[offset[p] + outer, inner] * b[outer, inner][channel]`:
 //! a number of `a` is multiplied with a whole vector of `b`. What differs is what `p` counts (pixels, or weights) and how far `a` and
-//! `b` move on. On AVX-512 a tile of 12 x 2 vectors reaches the processor's limit of two multiply-adds a cycle.
+//! `b` move on. `benches/conv.rs` tells how near this comes to the processor's limit.
 
 use pulp::Simd;
 

@@ -5,7 +5,7 @@ use theriac_core::record::MethodRecord;
 use theriac_lab::{Step, StepKind};
 
 /// Multiply-adds a second that one thread reaches over whole training steps on an ordinary laptop core.
-const SPEED: f64 = 7e9;
+const SPEED: f64 = 5e10;
 /// Seconds of one training step that do not depend on the size of the network.
 const STEP_OVERHEAD: f64 = 0.0003;
 

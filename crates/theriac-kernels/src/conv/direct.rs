@@ -158,7 +158,7 @@ impl Correlation {
                         pixels,
                         channels: self.channels,
                         added,
-                        out,
+                        out: &out,
                         first: first * self.image_out,
                     });
                 }
@@ -211,7 +211,7 @@ struct Sweep<'a> {
     pixels: usize,
     channels: usize,
     added: Added<'a>,
-    out: Out<'a>,
+    out: &'a Out<'a>,
     /// Floats of the output before the first image of the task.
     first: usize,
 }

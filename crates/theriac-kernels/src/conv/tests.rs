@@ -140,16 +140,13 @@ proptest! {
 
 #[test]
 fn the_same_bits_for_any_number_of_threads() {
-    let conv = Conv {
-        batch: 13,
-        height: 9,
-        width: 7,
-        inputs: 32,
-        outputs: 48,
-        kernel: [3, 3],
-        stride: [1, 1],
-        padding: [1, 1],
-    };
+    let [kernel, stride, padding] = [[3; 2], [1; 2], [1; 2]];
+    // Threads share out the images of the first and the weights of the second.
+    same_bits(&Conv { batch: 13, height: 9, width: 7, inputs: 32, outputs: 48, kernel, stride, padding });
+    same_bits(&Conv { batch: 3, height: 2, width: 2, inputs: 256, outputs: 512, kernel, stride, padding });
+}
+
+fn same_bits(conv: &Conv) {
     let (input, weights, gradient) =
         (noise(conv.input_len(), 1), noise(conv.weight_len(), 2), noise(conv.output_len(), 3));
     for algorithm in [Algorithm::Direct, Algorithm::Two, Algorithm::Four] {

@@ -1,6 +1,7 @@
 //! Convolution, with an optional bias.
 
 use burn::backend::flex::FlexTensor;
+use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use theriac_kernels::Conv;
@@ -17,9 +18,17 @@ pub(super) fn sizes(input: &FlexTensor, weight: &FlexTensor, stride: [usize; 2],
 }
 
 /// Stride and padding of a layer.
+///
+/// # Panics
+/// If the layer has what the kernels do not compute; no network of ours has.
 pub(super) fn geometry(layer: &Conv2d) -> ([usize; 2], [usize; 2]) {
-    // Our networks build their layers with an odd kernel and half of it as padding.
-    (layer.stride, layer.kernel_size.map(|size| size / 2))
+    assert!(layer.dilation == [1, 1] && layer.groups == 1, "a dense convolution in one group");
+    let padding = match layer.padding {
+        PaddingConfig2d::Valid => [0, 0],
+        PaddingConfig2d::Explicit(top, left, bottom, right) if (top, left) == (bottom, right) => [top, left],
+        ref other => panic!("explicit padding, the same on opposite sides, found {other:?}"),
+    };
+    (layer.stride, padding)
 }
 
 pub(super) fn forward(conv: &Conv, input: &[f32], weight: &[f32], added: Added) -> FlexTensor {

@@ -17,11 +17,14 @@ fn noise<const D: usize>(shape: [usize; D], name: &str, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The largest difference, relative to the largest value.
-fn error<const D: usize>(found: Tensor<D>, expected: Tensor<D>) -> f32 {
-    assert_eq!(found.dims(), expected.dims());
-    let largest = expected.clone().abs().max().into_scalar::<f32>();
-    (found - expected).abs().max().into_scalar::<f32>() / largest.max(1e-6)
+/// Whether all values are near, measured by the largest of them. What is not a number is near nothing.
+fn near(found: &[f32], expected: &[f32]) -> bool {
+    let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
+    found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4 * largest)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec::<f32>().unwrap()
 }
 
 fn to_rows(images: Tensor<4>) -> Tensor<4> {
@@ -37,10 +40,10 @@ fn outcome<M: Module>(
     let input = input.require_grad();
     let output = forward(module, input.clone());
     let weights = noise(output.dims(), "gradient", &output.device());
-    let mut results = vec![("output".to_owned(), output.clone().inner().into_data().try_to_vec::<f32>().unwrap())];
+    let mut results = vec![("output".to_owned(), values(output.clone().inner()))];
     let mut gradients = (output * weights).sum().backward();
     let of_input = input.grad_remove(&mut gradients).unwrap();
-    results.push(("input".to_owned(), of_input.into_data().try_to_vec::<f32>().unwrap()));
+    results.push(("input".to_owned(), values(of_input)));
     let gradients = burn::optim::GradientsParams::from_grads(gradients, module);
     let mut visitor = Gathered { gradients, results };
     module.visit(&mut visitor);
@@ -56,7 +59,7 @@ impl burn::module::ModuleVisitor for Gathered {
     fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             let shape = format!("parameter {:?}", gradient.dims());
-            self.results.push((shape, gradient.into_data().try_to_vec::<f32>().unwrap()));
+            self.results.push((shape, values(gradient)));
         }
     }
 }
@@ -64,19 +67,20 @@ impl burn::module::ModuleVisitor for Gathered {
 fn agree(found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
     assert_eq!(found.len(), expected.len());
     for ((name, found), (_, expected)) in found.iter().zip(expected) {
-        let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
-        let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-        let error = differences.fold(0.0, f32::max) / largest;
-        assert!(error < 1e-4 && found.len() == expected.len(), "{name}: {error}");
+        assert!(near(found, expected), "{name}: {found:?} {expected:?}");
     }
 }
 
 #[test]
 fn a_convolution_is_the_frameworks() {
     let device = Device::flex().autodiff();
-    for (channels, kernel, stride, bias) in
-        [([3, 8], 3, 1, true), ([16, 32], 3, 1, false), ([5, 7], 3, 2, true), ([16, 16], 1, 2, false)]
-    {
+    for (channels, kernel, stride, bias) in [
+        ([3, 8], 3, 1, true),
+        ([16, 32], 3, 1, false),
+        ([5, 7], 3, 2, true),
+        ([16, 16], 1, 2, false),
+        ([1, 1], 3, 1, true),
+    ] {
         let layer = init::initialise(layer(channels, kernel, stride, bias, &device), &Seeds::new(1));
         let images = noise([6, channels[0], 9, 10], "images", &device);
         let found =
@@ -111,7 +115,7 @@ fn a_residual_block_is_the_frameworks() {
         }
         let plain = images.clone().inner();
         let output = ours.forward(to_rows(plain.clone())).permute([0, 3, 1, 2]);
-        assert!(error(output, stock.stock(plain)) < 1e-4);
+        assert!(near(&values(output), &values(stock.stock(plain))));
         agree(&outcome(&ours, images.clone(), rows), &outcome(&stock, images, Block::stock));
     }
 }
@@ -123,4 +127,23 @@ fn weights_without_gradients_are_constants() {
     let images = noise([2, 16, 4, 4], "images", &device.clone().autodiff()).require_grad();
     let mut gradients = block.forward(to_rows(images.clone())).sum().backward();
     assert_eq!(images.grad_remove(&mut gradients).unwrap().dims(), [2, 16, 4, 4]);
+}
+
+#[test]
+fn the_optimizer_is_the_frameworks() {
+    use burn::optim::momentum::{Momentum, MomentumConfig};
+    let device = Device::flex();
+    for nesterov in [false, true] {
+        let config = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov };
+        let (theirs, ours) = (Momentum::new(&config), crate::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov });
+        let start = noise([3, 7], "weights", &device);
+        let (mut found, mut state, mut expected, mut their_state) = (start.clone(), None, start, None);
+        for step in 0..4 {
+            let gradient = noise([3, 7], &format!("gradient {step}"), &device);
+            (found, state) = burn::optim::Optimizer::step(&ours, 0.05, found, gradient.clone(), state);
+            let (moved, next) = theirs.transform(gradient + expected.clone() * 0.1, their_state);
+            (expected, their_state) = (expected - moved * 0.05, Some(next));
+        }
+        assert!(near(&values(found), &values(expected)));
+    }
 }
