@@ -9,10 +9,11 @@
 
 pub mod conv;
 pub mod cpu;
+pub mod images;
 pub mod memory;
 pub mod norm;
 pub mod optimizer;
-pub mod pool;
+mod pool;
 mod tile;
 
 pub use conv::{Algorithm, Conv};

@@ -71,6 +71,21 @@ impl Floats {
         write(unsafe { Out::uninitialised(block.as_ptr(), len) });
         Self { block, len }
     }
+
+    /// The same for several results at once, of which only those are taken that are wanted.
+    ///
+    /// # Safety
+    /// `write` must write all floats of those that are.
+    pub unsafe fn written_if<const N: usize>(
+        wanted: [(bool, usize); N],
+        write: impl FnOnce([Option<Out>; N]),
+    ) -> [Option<Self>; N] {
+        let floats = wanted.map(|(wanted, len)| wanted.then(|| Self { block: Block::new(len), len }));
+        // SAFETY: the blocks have these sizes, and nobody else knows them yet.
+        let out = |floats: &Self| unsafe { Out::uninitialised(floats.block.as_ptr(), floats.len) };
+        write(floats.each_ref().map(|floats| floats.as_ref().map(out)));
+        floats
+    }
 }
 
 impl std::ops::Deref for Floats {

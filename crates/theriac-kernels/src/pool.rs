@@ -1,14 +1,14 @@
 //! ReLU and max-pooling by 2 x 2, which commute: `max(0, .)` of the largest of four.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::cpu::Cpu;
-use crate::memory::Out;
 
 /// A batch of activations that is pooled: `[batch, height, width, channels]`. A last odd row or column is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub(crate) struct Pool {
     /// Images.
     pub batch: usize,
     /// Rows of an image.
@@ -36,41 +36,42 @@ impl Pool {
         ((row / rows) * self.height + row % rows * 2) * self.width * self.channels
     }
 
-    /// Writes the pooled activation to `out`, and returns which of the four pixels each value came from (rows first; the first of equal
-    /// ones, and NaN before all numbers).
-    pub fn forward(&self, cpu: Cpu, input: &[f32], out: Out) -> Vec<u8> {
-        assert!(input.len() == self.input_len() && out.len() == self.output_len(), "sizes of a pooling");
-        let mut chosen = vec![0; self.output_len()];
+    /// Writes the pooled activation to `out`, and to `chosen` which of the four pixels each value came from (rows first; the first of
+    /// equal ones, and NaN before all numbers).
+    pub fn forward(&self, cpu: Cpu, input: &[f32], chosen: &mut [u8], out: &mut [MaybeUninit<f32>]) {
+        let len = self.output_len();
+        assert!(input.len() == self.input_len() && [chosen.len(), out.len()] == [len; 2], "sizes of a pooling");
         let line = self.width / 2 * self.channels;
         if line > 0 {
-            chosen.par_chunks_exact_mut(line).enumerate().for_each(|(row, chosen)| {
-                // SAFETY: each row is written by one thread.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.at(row * line).cast(), line) };
+            for (row, (chosen, out)) in chosen.chunks_exact_mut(line).zip(out.chunks_exact_mut(line)).enumerate() {
                 cpu.run(Forward { pool: self, input: &input[self.line(row)..], out, chosen });
-            });
+            }
         }
-        chosen
     }
 
-    /// Writes the gradient of the input to `out`, from the pooled activation, its origins and its gradient.
-    pub fn backward(&self, cpu: Cpu, output: &[f32], chosen: &[u8], gradient: &[f32], out: Out) {
+    /// Writes the gradient of the input to `out`, from the pooled activation, its origins and its gradient. What passes ReLU is added to
+    /// `sums`, channel by channel.
+    pub fn backward(
+        &self,
+        cpu: Cpu,
+        output: &[f32],
+        chosen: &[u8],
+        gradient: &[f32],
+        out: &mut [MaybeUninit<f32>],
+        sums: &mut [f32],
+    ) {
         let len = self.output_len();
         assert!(
             [output.len(), chosen.len(), gradient.len()] == [len; 3] && out.len() == self.input_len(),
             "sizes of a pooling"
         );
-        let image = self.height * self.width * self.channels;
-        (0..self.batch).into_par_iter().for_each(|index| {
-            // SAFETY: each image is written by one thread, first with zeros.
-            let out = unsafe {
-                std::ptr::write_bytes(out.at(index * image), 0, image);
-                std::slice::from_raw_parts_mut(out.at(index * image), image)
-            };
-            let pixels = len / self.batch;
+        let (image, pixels) = (out.len() / self.batch.max(1), len / self.batch.max(1));
+        for index in 0..self.batch {
             let range = index * pixels..(index + 1) * pixels;
             let [output, gradient] = [output, gradient].map(|values| &values[range.clone()]);
-            cpu.run(Backward { pool: self, output, chosen: &chosen[range], gradient, out });
-        });
+            let (chosen, out) = (&chosen[range], &mut out[index * image..][..image]);
+            cpu.run(Backward { pool: self, output, chosen, gradient, out, sums });
+        }
     }
 }
 
@@ -78,7 +79,7 @@ impl Pool {
 struct Forward<'a> {
     pool: &'a Pool,
     input: &'a [f32],
-    out: &'a mut [std::mem::MaybeUninit<f32>],
+    out: &'a mut [MaybeUninit<f32>],
     chosen: &'a mut [u8],
 }
 
@@ -115,7 +116,8 @@ struct Backward<'a> {
     output: &'a [f32],
     chosen: &'a [u8],
     gradient: &'a [f32],
-    out: &'a mut [f32],
+    out: &'a mut [MaybeUninit<f32>],
+    sums: &'a mut [f32],
 }
 
 impl WithSimd for Backward<'_> {
@@ -123,32 +125,43 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let channels = self.pool.channels;
+        let (channels, columns) = (self.pool.channels, self.pool.width / 2);
         let below = self.pool.width * channels;
-        for row in 0..self.pool.height / 2 {
-            let (upper, lower) = self.out[2 * row * below..][..2 * below].split_at_mut(below);
-            for column in 0..self.pool.width / 2 {
-                let at = (row * (self.pool.width / 2) + column) * channels;
+        let zero = MaybeUninit::new(0.0);
+        let mut lines = self.out.chunks_exact_mut(2 * below);
+        for (row, lines) in lines.by_ref().enumerate() {
+            let (upper, lower) = lines.split_at_mut(below);
+            for column in 0..columns {
+                let at = (row * columns + column) * channels;
                 let [output, gradient] = [self.output, self.gradient].map(|values| &values[at..][..channels]);
-                let chosen = &self.chosen[at..][..channels];
-                for (number, line) in [&mut *upper, &mut *lower].into_iter().enumerate() {
-                    let (left, right) = line[2 * column * channels..][..2 * channels].split_at_mut(channels);
-                    let number = 2 * number as u8;
-                    for channel in 0..channels {
-                        // A unit that was cut off by ReLU passes nothing on.
-                        let value = if output[channel] == 0.0 { 0.0 } else { gradient[channel] };
-                        left[channel] = if chosen[channel] == number { value } else { 0.0 };
-                        right[channel] = if chosen[channel] == number + 1 { value } else { 0.0 };
+                let (chosen, sums) = (&self.chosen[at..][..channels], &mut self.sums[..channels]);
+                let (a, b) = upper[2 * column * channels..][..2 * channels].split_at_mut(channels);
+                let (c, d) = lower[2 * column * channels..][..2 * channels].split_at_mut(channels);
+                for channel in 0..channels {
+                    // A unit that was cut off by ReLU passes nothing on.
+                    let value = if output[channel] == 0.0 { 0.0 } else { gradient[channel] };
+                    sums[channel] += value;
+                    for (number, to) in [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().enumerate() {
+                        to[channel].write(if chosen[channel] == number as u8 { value } else { 0.0 });
                     }
                 }
             }
+            // An odd last column, and below an odd last row, are in no pool.
+            upper[2 * columns * channels..].fill(zero);
+            lower[2 * columns * channels..].fill(zero);
         }
+        lines.into_remainder().fill(zero);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn room(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+        // SAFETY: only numbers are written.
+        unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+    }
 
     #[test]
     fn the_largest_positive_value_and_its_gradient() {
@@ -158,11 +171,12 @@ mod tests {
         input[2] = f32::NAN;
         for cpu in Cpu::all() {
             let mut output = vec![-1.0; pool.output_len()];
-            let chosen = pool.forward(cpu, &input, Out::new(&mut output));
-            let mut gradient = vec![f32::NAN; pool.input_len()];
+            let mut chosen = vec![9; pool.output_len()];
+            pool.forward(cpu, &input, &mut chosen, room(&mut output));
+            let (mut gradient, mut sums) = (vec![f32::NAN; pool.input_len()], vec![0.0; 2]);
             let ones: Vec<f32> = (1..=pool.output_len()).map(|value| value as f32).collect();
-            pool.backward(cpu, &output, &chosen, &ones, Out::new(&mut gradient));
-            let mut expected = vec![0.0; pool.input_len()];
+            pool.backward(cpu, &output, &chosen, &ones, room(&mut gradient), &mut sums);
+            let (mut expected, mut expected_sums) = (vec![0.0; pool.input_len()], vec![0.0; 2]);
             for at in 0..pool.output_len() {
                 let (channel, pixel) = (at % 2, at / 2);
                 let (image, row, column) = (pixel / 2, 0, pixel % 2);
@@ -178,9 +192,10 @@ mod tests {
                 }
                 if output[at] != 0.0 {
                     expected[from] = ones[at];
+                    expected_sums[channel] += ones[at];
                 }
             }
-            assert_eq!(gradient, expected);
+            assert_eq!((gradient, sums), (expected, expected_sums));
         }
     }
 }

@@ -64,7 +64,7 @@ macro_rules! with_tile {
             (16 | 4, 1) => $run::<S, 12, 1>($simd, $($argument),*),
             (16 | 4, _) => $run::<S, 12, 2>($simd, $($argument),*),
             (8, 1) => $run::<S, 12, 1>($simd, $($argument),*),
-            (8, _) => $run::<S, 4, 2>($simd, $($argument),*),
+            (8, _) => $run::<S, 6, 2>($simd, $($argument),*),
             (_, 1) => $run::<S, 4, 1>($simd, $($argument),*),
             _ => $run::<S, 4, 2>($simd, $($argument),*),
         }

@@ -30,7 +30,7 @@ impl Architecture {
     /// Runs the network on normalised images.
     ///
     /// # Shapes
-    /// - images: `[batch, channels, height, width]`
+    /// - images: `[batch, height, width, channels]` on the processor, `[batch, channels, height, width]` elsewhere
     pub fn forward(&self, images: Tensor<4>) -> Taps {
         match self {
             Self::Mlp(net) => net.forward(images),

@@ -20,5 +20,5 @@ pub use burn;
 pub use device::DeviceError;
 pub use models::{MODELS, ModelEntry};
 pub use network::{Batch, LoadError, Network, Normalisation, forward, input_gradient, losses};
-pub use ops::sgd::Sgd;
+pub use ops::{adam::Adam, sgd::Sgd};
 pub use theriac_kernels::conv::set_winograd;

@@ -7,6 +7,7 @@ use theriac_core::{Dataset, Facts, Label, Matrix, ParamError, Seeds, Shape, Valu
 
 use crate::architecture::{Architecture, Taps};
 use crate::models::{self, ModelEntry};
+use crate::ops::{self, enter::enter};
 use crate::{checkpoint, init, parameters};
 
 /// Images a forward pass takes at a time when whole data sets are measured.
@@ -17,8 +18,11 @@ const EVALUATION_BATCH: usize = 250;
 pub struct Normalisation(pub Vec<(f32, f32)>);
 
 impl Normalisation {
-    /// `(images - mean) / deviation`, channel by channel.
+    /// `(images - mean) / deviation`, channel by channel, in the order of axes of [`Architecture::forward`].
     fn apply(&self, images: Tensor<4>) -> Tensor<4> {
+        if ops::runs(&images) {
+            return enter(images, &self.0);
+        }
         let device = images.device();
         let column = |pick: fn(&(f32, f32)) -> f32| {
             let values: Vec<f32> = self.0.iter().map(pick).collect();
@@ -41,8 +45,12 @@ pub struct Batch {
 impl Batch {
     /// The samples of `data` at `indices`.
     pub fn gather(data: &Dataset, indices: &[usize]) -> Self {
-        let pixels = indices.iter().flat_map(|&index| data.image(index));
-        Self { shape: data.shape(), pixels: pixels.map(|&byte| f32::from(byte) / 255.0).collect() }
+        let shape = data.shape();
+        let mut pixels = Vec::with_capacity(indices.len() * shape.len());
+        for &index in indices {
+            pixels.extend(data.image(index).iter().map(|&byte| f32::from(byte) / 255.0));
+        }
+        Self { shape, pixels }
     }
 
     /// Images that come from a device: `[batch, channels, height, width]`.
@@ -63,8 +71,14 @@ impl Batch {
 
     /// The images as a tensor: `[batch, channels, height, width]`.
     pub fn to_tensor(&self, device: &Device) -> Tensor<4> {
+        self.clone().into_tensor(device)
+    }
+
+    /// The same, without a copy.
+    pub fn into_tensor(self, device: &Device) -> Tensor<4> {
         let Shape { channels, height, width } = self.shape;
-        Tensor::from_data(TensorData::new(self.pixels.clone(), [self.len(), channels, height, width]), device)
+        let shape = [self.len(), channels, height, width];
+        Tensor::from_data(TensorData::new(self.pixels, shape), device)
     }
 }
 
@@ -122,7 +136,7 @@ impl Network {
     fn over<T>(&self, data: &Dataset, collect: impl Fn(Taps) -> T) -> Vec<T> {
         let indices: Vec<usize> = (0..data.len()).collect();
         let chunks = indices.chunks(EVALUATION_BATCH);
-        chunks.map(|chunk| collect(self.forward(Batch::gather(data, chunk).to_tensor(&self.device)))).collect()
+        chunks.map(|chunk| collect(self.forward(Batch::gather(data, chunk).into_tensor(&self.device)))).collect()
     }
 
     /// Logits of every sample: `[samples, classes]`.

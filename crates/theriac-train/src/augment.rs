@@ -17,25 +17,28 @@ pub(crate) fn augment(batch: &mut Batch, mode: Augment, padding: usize, stream: 
         };
         let mirror = flip && stream.chance(0.5);
         source.copy_from_slice(image);
-        for channel in 0..shape.channels {
-            for row in 0..shape.height {
-                for column in 0..shape.width {
-                    let column_in = if mirror { shape.width - 1 - column } else { column };
-                    let (from_row, from_column) = (row + down, column_in + right);
-                    let inside = from_row >= padding
-                        && from_column >= padding
-                        && from_row - padding < shape.height
-                        && from_column - padding < shape.width;
-                    let value = if inside {
-                        source[shape.offset(channel, from_row - padding, from_column - padding)]
-                    } else {
-                        0.0
-                    };
-                    image[shape.offset(channel, row, column)] = value;
-                }
+        for (line, to) in image.chunks_exact_mut(shape.width).enumerate() {
+            let (channel, row) = (line / shape.height, line % shape.height + down);
+            let inside = row >= padding && row - padding < shape.height;
+            if inside {
+                shift(&source[shape.offset(channel, row - padding, 0)..][..shape.width], right, padding, to);
+            } else {
+                to.fill(0.0);
+            }
+            if mirror {
+                to.reverse();
             }
         }
     }
+}
+
+/// Writes a line that begins at column `right` of `from` with `padding` zeros around it.
+fn shift(from: &[f32], right: usize, padding: usize, to: &mut [f32]) {
+    let (lead, skip) = (padding.saturating_sub(right), right.saturating_sub(padding));
+    let count = from.len() - lead - skip;
+    to[..lead].fill(0.0);
+    to[lead..lead + count].copy_from_slice(&from[skip..][..count]);
+    to[lead + count..].fill(0.0);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Training: the recipe, the loop, schedules, augmentation, and adversarial examples.
 
 mod augment;
+mod batches;
 pub mod pgd;
 mod recipe;
 mod schedule;

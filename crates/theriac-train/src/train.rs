@@ -6,14 +6,13 @@
 use theriac_core::metrics::accuracy;
 use theriac_core::{Dataset, Label, Matrix, Probe, Seeds};
 use theriac_nn::burn::module::Module;
-use theriac_nn::burn::optim::decay::WeightDecayConfig;
-use theriac_nn::burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer};
+use theriac_nn::burn::optim::{GradientsParams, ModuleOptimizer};
 use theriac_nn::burn::tensor::activation::log_softmax;
 use theriac_nn::burn::tensor::{Device, Tensor, TensorData};
-use theriac_nn::{Architecture, Batch, Network, Sgd};
+use theriac_nn::{Adam, Architecture, Network, Sgd};
 
-use crate::augment::augment;
-use crate::recipe::{Augment, Optimizer, Recipe, TrainConfig};
+use crate::batches::{Lesson, with_lessons};
+use crate::recipe::{Optimizer, Recipe, TrainConfig};
 use crate::schedule;
 
 /// What is trained on, and what is looked at after every epoch.
@@ -88,33 +87,36 @@ pub fn train(
     progress: &dyn Fn(f64),
 ) -> Result<Trained, TrainError> {
     let config = &recipe.config;
-    let samples = set.train.len();
-    if samples == 0 {
+    if set.train.is_empty() {
         return Err(TrainError::Empty);
     }
     if set.test.is_empty() {
         return Err(TrainError::Untested);
     }
+    with_lessons(set.train, config, seeds, |steps, lessons| learn(network, set, recipe, seeds, progress, steps, lessons))
+}
+
+/// Goes through all `lessons`, `batches` of them an epoch.
+fn learn(
+    network: Network,
+    set: TrainingSet,
+    recipe: &Recipe,
+    seeds: &Seeds,
+    progress: &dyn Fn(f64),
+    batches: usize,
+    lessons: &mut dyn Iterator<Item = Lesson>,
+) -> Result<Trained, TrainError> {
+    let config = &recipe.config;
     let mut learner = Learner::new(&network, config);
-    let batches = batch_ranges(samples, config.batch);
-    let steps = batches.len() * config.epochs;
+    let steps = batches * config.epochs;
     let mut curve = Vec::new();
     for epoch in 0..config.epochs {
-        let mut order: Vec<usize> = (0..samples).collect();
-        seeds.stream(&format!("train/order/{epoch}")).shuffle(&mut order);
-        let mut augmenting = seeds.stream(&format!("train/augment/{epoch}"));
         let mut hooking = seeds.stream(&format!("train/hook/{epoch}"));
         let mut losses = Vec::new();
         let mut correct = 0;
-        for (index, range) in batches.iter().enumerate() {
-            let step = epoch * batches.len() + index;
-            let chosen = &order[range.clone()];
-            let labels: Vec<Label> = chosen.iter().map(|&sample| set.train.label(sample)).collect();
-            let mut batch = Batch::gather(set.train, chosen);
-            if config.augment != Augment::None {
-                augment(&mut batch, config.augment, config.padding, &mut augmenting);
-            }
-            let mut images = batch.to_tensor(&network.device);
+        for (index, Lesson { images, labels }) in (0..batches).zip(&mut *lessons) {
+            let step = epoch * batches + index;
+            let mut images = images.into_tensor(&network.device);
             for hook in &recipe.hooks {
                 images = hook.images(&learner.network(), images, &labels, &mut hooking);
             }
@@ -135,7 +137,7 @@ pub fn train(
             curve.push(EpochReport {
                 epoch: epoch + 1,
                 train_loss: losses.iter().sum::<f64>() / losses.len() as f64,
-                train_accuracy: correct as f64 / samples as f64,
+                train_accuracy: correct as f64 / set.train.len() as f64,
                 test_accuracy: accuracy(&predicted, &set.test.labels()).ok_or(TrainError::Untested)?,
                 attack_success: set.probe.zip(probed).and_then(|(probe, probed)| probe.success(&probed)),
             });
@@ -199,33 +201,14 @@ impl Learner {
     }
 }
 
-/// Consecutive ranges of `batch` samples. A last single sample joins the range before it: alone it would be a whole step, and its
-/// statistics would weigh as much in batch normalisation as those of a full batch.
-fn batch_ranges(samples: usize, batch: usize) -> Vec<std::ops::Range<usize>> {
-    let mut ranges: Vec<_> = (0..samples).step_by(batch).map(|start| start..(start + batch).min(samples)).collect();
-    if batch > 1 && samples > 1 && samples % batch == 1 {
-        ranges.pop();
-        ranges.last_mut().expect("there are more samples than one").end = samples;
-    }
-    ranges
-}
-
 fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
-    let decay = (config.weight_decay > 0.0).then(|| WeightDecayConfig::new(config.weight_decay as f32));
-    // Epsilon is that of the papers and of PyTorch; the framework's default is a thousand times larger.
+    let TrainConfig { momentum, weight_decay, nesterov, .. } = *config;
+    // The second decay rate and epsilon are those of the papers and of PyTorch.
+    let adam = |decoupled| Adam { beta_1: momentum, beta_2: 0.999, epsilon: 1e-8, weight_decay, decoupled };
     match config.optimizer {
-        Optimizer::Adam => {
-            AdamConfig::new().with_beta_1(config.momentum as f32).with_epsilon(1e-8).with_weight_decay(decay).init()
-        }
-        Optimizer::AdamW => AdamWConfig::new()
-            .with_beta_1(config.momentum as f32)
-            .with_epsilon(1e-8)
-            .with_weight_decay(config.weight_decay as f32)
-            .init(),
-        Optimizer::Sgd => {
-            let TrainConfig { momentum, weight_decay, nesterov, .. } = *config;
-            ModuleOptimizer::from(Sgd { momentum, weight_decay, nesterov })
-        }
+        Optimizer::Sgd => ModuleOptimizer::from(Sgd { momentum, weight_decay, nesterov }),
+        Optimizer::Adam => ModuleOptimizer::from(adam(false)),
+        Optimizer::AdamW => ModuleOptimizer::from(adam(true)),
     }
 }
 

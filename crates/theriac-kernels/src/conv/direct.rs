@@ -36,6 +36,7 @@ struct Part {
 
 /// Sums of products of each pixel's window with weights.
 pub(crate) struct Correlation {
+    cpu: Cpu,
     frame: Frame,
     parts: Vec<Part>,
     /// Images of a task.
@@ -75,7 +76,7 @@ impl Correlation {
             }
         }
         let part = Part { packed, rows, run: columns * conv.inputs, origins, targets };
-        Self { frame, parts: vec![part], images, image_out, channels: conv.outputs }
+        Self { cpu, frame, parts: vec![part], images, image_out, channels: conv.outputs }
     }
 
     /// The gradient with respect to the input.
@@ -137,44 +138,53 @@ impl Correlation {
                 parts.push(Part { packed, rows: rows.taps.len(), run, origins, targets });
             }
         }
-        Self { frame, parts, images, image_out, channels: conv.inputs }
+        Self { cpu, frame, parts, images, image_out, channels: conv.inputs }
     }
 
-    /// Computes all images of a batch.
-    pub fn run(&self, cpu: Cpu, batch: usize, input: &[f32], added: Added, out: Out) {
-        let image_in = self.frame.size[0] * self.frame.size[1] * self.frame.channels;
-        assert!(input.len() == batch * image_in && out.len() == batch * self.image_out, "sizes of a convolution");
-        let task = |task: usize| {
-            let first = task * self.images;
-            let count = self.images.min(batch - first);
-            let source = input[first * image_in..].as_ptr();
-            let work = |framed: *const f32| {
-                for part in &self.parts {
-                    let pixels = part.origins.len() / self.images * count;
-                    cpu.run(Sweep {
-                        part,
-                        framed,
-                        pitch: self.frame.pitch(),
-                        pixels,
-                        channels: self.channels,
-                        added,
-                        out: &out,
-                        first: first * self.image_out,
-                    });
-                }
-            };
-            if self.frame.is_trivial() {
-                return work(source);
+    /// Computes all images of a batch, the threads sharing them out.
+    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: Out) {
+        self.check(batch, input, &out);
+        (0..batch.div_ceil(self.images)).into_par_iter().for_each(|task| self.task(task, batch, input, added, &out));
+    }
+
+    /// Computes the first `images` of `input`, on this thread.
+    pub fn some(&self, images: usize, input: &[f32], added: Added, out: Out) {
+        self.check(images, input, &out);
+        (0..images.div_ceil(self.images)).for_each(|task| self.task(task, images, input, added, &out));
+    }
+
+    fn check(&self, images: usize, input: &[f32], out: &Out) {
+        assert!(input.len() >= images * self.image_in() && out.len() == images * self.image_out, "sizes of a convolution");
+    }
+
+    /// Floats of an input image.
+    fn image_in(&self) -> usize {
+        self.frame.size[0] * self.frame.size[1] * self.frame.channels
+    }
+
+    /// Computes the images of one task.
+    fn task(&self, task: usize, batch: usize, input: &[f32], added: Added, out: &Out) {
+        let image_in = self.image_in();
+        let first = task * self.images;
+        let count = self.images.min(batch - first);
+        let source = input[first * image_in..].as_ptr();
+        let work = |framed: *const f32| {
+            for part in &self.parts {
+                let pixels = part.origins.len() / self.images * count;
+                let (pitch, channels) = (self.frame.pitch(), self.channels);
+                self.cpu.run(Sweep { part, framed, pitch, pixels, channels, added, out, first: first * self.image_out });
             }
-            scratch(self.images * self.frame.len(), |framed| {
-                for image in 0..count {
-                    // SAFETY: the input has `batch` images, the working memory room for `images` framed ones.
-                    unsafe { self.frame.copy(source.add(image * image_in), framed.add(image * self.frame.len())) };
-                }
-                work(framed);
-            });
         };
-        (0..batch.div_ceil(self.images)).into_par_iter().for_each(task);
+        if self.frame.is_trivial() {
+            return work(source);
+        }
+        scratch(self.images * self.frame.len(), |framed| {
+            for image in 0..count {
+                // SAFETY: the input has `batch` images, the working memory room for `images` framed ones.
+                unsafe { self.frame.copy(source.add(image * image_in), framed.add(image * self.frame.len())) };
+            }
+            work(framed);
+        });
     }
 }
 

@@ -11,28 +11,27 @@ pub(super) trait Line<const A: usize, const B: usize> {
     fn apply<S: Simd>(simd: S, x: [S::f32s; A]) -> [S::f32s; B];
 }
 
-/// Applies a map along both axes of a tile.
+/// Applies a map along both axes of a tile: values come from `load(row, column)` and go to `store(row, column, value)`, each once. A
+/// tile is more than there are registers, so that nothing is held that need not be.
 #[inline(always)]
 pub(super) fn both<S: Simd, L: Line<A, B>, const A: usize, const B: usize>(
     simd: S,
-    tile: [[S::f32s; A]; A],
-) -> [[S::f32s; B]; B] {
+    load: impl Fn(usize, usize) -> S::f32s,
+    mut store: impl FnMut(usize, usize, S::f32s),
+) {
     let mut half = [[simd.splat_f32s(0.0); A]; B];
     for column in 0..A {
-        let mut line = [simd.splat_f32s(0.0); A];
-        for row in 0..A {
-            line[row] = tile[row][column];
-        }
-        let line = L::apply(simd, line);
+        let line = L::apply(simd, std::array::from_fn(|row| load(row, column)));
         for row in 0..B {
             half[row][column] = line[row];
         }
     }
-    let mut out = [[simd.splat_f32s(0.0); B]; B];
-    for row in 0..B {
-        out[row] = L::apply(simd, half[row]);
+    for (row, line) in half.into_iter().enumerate() {
+        let line = L::apply(simd, line);
+        for (column, value) in line.into_iter().enumerate() {
+            store(row, column, value);
+        }
     }
-    out
 }
 
 /// The maps of F(2, 3): two outputs from four inputs.

@@ -3,6 +3,8 @@
 mod direct;
 mod lines;
 mod pack;
+mod plan;
+pub mod pooled;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -16,9 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cpu::Cpu;
 use crate::memory::Out;
-use direct::Correlation;
-use weights::WeightGradient;
-use winograd::{Size, Winograd};
+use plan::{Plan, WeightPlan};
 
 /// Cost of transforming a value, in multiply-adds of a tile: measured, see `benches/conv.rs`.
 const TRANSFORM_TWO: f64 = 9.0;
@@ -68,14 +68,7 @@ impl Conv {
 
     /// The output.
     pub fn forward(&self, cpu: Cpu, algorithm: Algorithm, input: &[f32], weights: &[f32], added: Added, out: Out) {
-        match algorithm {
-            Algorithm::Direct => {
-                let cpu = cpu.fitting(self.outputs);
-                Correlation::forward(cpu, self, weights).run(cpu, self.batch, input, added, out);
-            }
-            Algorithm::Two => Winograd::forward(cpu, Size::Two, self, weights).run(cpu, input, added, out),
-            Algorithm::Four => Winograd::forward(cpu, Size::Four, self, weights).run(cpu, input, added, out),
-        }
+        Plan::forward(cpu, algorithm, self, weights).run(self.batch, input, added, out);
     }
 
     /// The gradient with respect to the input, with an optional activation of the input's shape added.
@@ -89,26 +82,12 @@ impl Conv {
         out: Out,
     ) {
         let added = Added { bias: None, add };
-        match algorithm {
-            Algorithm::Direct => {
-                let cpu = cpu.fitting(self.inputs);
-                Correlation::input_gradient(cpu, self, weights).run(cpu, self.batch, gradient, added, out);
-            }
-            Algorithm::Two => Winograd::input_gradient(cpu, Size::Two, self, weights).run(cpu, gradient, added, out),
-            Algorithm::Four => Winograd::input_gradient(cpu, Size::Four, self, weights).run(cpu, gradient, added, out),
-        }
+        Plan::input_gradient(cpu, algorithm, self, weights).run(self.batch, gradient, added, out);
     }
 
     /// The gradient with respect to the weights.
     pub fn weight_gradient(&self, cpu: Cpu, algorithm: Algorithm, input: &[f32], gradient: &[f32], out: Out) {
-        match algorithm {
-            Algorithm::Direct => {
-                let cpu = cpu.fitting(self.outputs);
-                WeightGradient::new(cpu, self).run(cpu, input, gradient, out);
-            }
-            Algorithm::Two => winograd::WeightGradient::new(Size::Two, self).run(cpu, input, gradient, out),
-            Algorithm::Four => winograd::WeightGradient::new(Size::Four, self).run(cpu, input, gradient, out),
-        }
+        WeightPlan::new(cpu, algorithm, self).run(input, gradient, out);
     }
 }
 

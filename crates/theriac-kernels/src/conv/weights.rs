@@ -22,6 +22,7 @@ const PARTIAL_FLOATS: usize = 1 << 20;
 /// so the result does not depend on which thread took which chunk. Where the weights are many, there is one chunk, and the threads
 /// share out the weights instead.
 pub(crate) struct WeightGradient {
+    cpu: Cpu,
     conv: Conv,
     input: Frame,
     gradient: Frame,
@@ -45,41 +46,52 @@ impl WeightGradient {
         let partial = origins.len() * channels_out;
         // A power of two, which most numbers of threads divide.
         let chunks = 1 << (PARTIAL_FLOATS / partial).clamp(1, MOST_CHUNKS).min(conv.batch).ilog2();
-        Self { conv: *conv, input, gradient, origins, chunks }
+        Self { cpu, conv: *conv, input, gradient, origins, chunks }
+    }
+
+    /// Into how many parts the batch is cut; none where the threads share out weights instead.
+    pub fn chunks(&self) -> Option<usize> {
+        (self.chunks > 1 || self.conv.batch == 1).then_some(self.chunks)
+    }
+
+    /// Floats of the sums of a part.
+    pub fn partial_len(&self) -> usize {
+        self.origins.len() * self.gradient.channels_out
     }
 
     /// Writes the gradient: `[outputs, inputs, kernel rows, kernel columns]`.
-    pub fn run(&self, cpu: Cpu, input: &[f32], gradient: &[f32], out: Out) {
+    pub fn run(&self, input: &[f32], gradient: &[f32], out: Out) {
         let conv = &self.conv;
         assert!(
             input.len() == conv.input_len() && gradient.len() == conv.output_len() && out.len() == conv.weight_len(),
             "sizes of a convolution"
         );
-        let partial_len = self.origins.len() * self.gradient.channels_out;
+        let partial_len = self.partial_len();
         let partial = Block::new(self.chunks * partial_len);
         // SAFETY: the block has this size, and nobody else knows it yet.
         let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * partial_len) };
         if self.chunks == 1 {
-            self.by_weights(cpu, input, gradient, sums);
+            self.by_weights(input, gradient, sums);
         } else {
             let image = |chunk: usize| chunk * conv.batch / self.chunks;
+            let [image_in, image_out] = [conv.input_len(), conv.output_len()].map(|len| len / conv.batch);
             (0..self.chunks).into_par_iter().for_each(|chunk| {
-                let images = image(chunk)..image(chunk + 1);
-                self.chunk(cpu, images, input, gradient, sums.at(chunk * partial_len));
+                let (first, count) = (image(chunk), image(chunk + 1) - image(chunk));
+                let [input, gradient] = [&input[first * image_in..], &gradient[first * image_out..]];
+                self.some(count, input, gradient, sums.at(chunk * partial_len), true);
             });
         }
         // SAFETY: every partial sum was written above.
-        let sums = unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) };
-        self.gather(sums, out);
+        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out);
     }
 
-    /// Sums over `images`, framing one after the other.
-    fn chunk(&self, cpu: Cpu, images: std::ops::Range<usize>, input: &[f32], gradient: &[f32], sums: *mut f32) {
+    /// Adds the first `images` of `input` and `gradient` to the sums of a part, which may `begin` with them; on this thread.
+    pub fn some(&self, images: usize, input: &[f32], gradient: &[f32], sums: *mut f32, begin: bool) {
         let image_in = self.conv.height * self.conv.width * self.conv.inputs;
         let image_out = self.conv.pixels() * self.conv.outputs;
         scratch(self.input.len() + self.gradient.len(), |room| {
             let (framed_input, framed_gradient) = (room, room.wrapping_add(self.input.len()));
-            for (index, image) in images.enumerate() {
+            for image in 0..images {
                 let [mut a, mut b] = [input[image * image_in..].as_ptr(), gradient[image * image_out..].as_ptr()];
                 // SAFETY: the slices hold whole images, the working memory one framed image of each.
                 unsafe {
@@ -92,14 +104,14 @@ impl WeightGradient {
                         b = framed_gradient;
                     }
                 }
-                let blocks = 0..usize::MAX;
-                cpu.run(Sweep { plan: self, input: a, gradient: b, images: 1, blocks, sums, first: index == 0 });
+                let (blocks, first) = (0..usize::MAX, begin && image == 0);
+                self.cpu.run(Sweep { plan: self, input: a, gradient: b, images: 1, blocks, sums, first });
             }
         });
     }
 
     /// Sums over the whole batch, a thread taking some output channels.
-    fn by_weights(&self, cpu: Cpu, input: &[f32], gradient: &[f32], sums: Out) {
+    fn by_weights(&self, input: &[f32], gradient: &[f32], sums: Out) {
         let batch = self.conv.batch;
         let frames = |frame: &Frame, values: &[f32]| {
             let image = values.len() / batch;
@@ -113,9 +125,9 @@ impl WeightGradient {
             room
         };
         let (input, gradient) = (frames(&self.input, input), frames(&self.gradient, gradient));
-        let channels = 2 * cpu.lanes();
+        let channels = 2 * self.cpu.lanes();
         (0..self.gradient.channels_out.div_ceil(channels)).into_par_iter().for_each(|block| {
-            cpu.run(Sweep {
+            self.cpu.run(Sweep {
                 plan: self,
                 input: input.as_ptr(),
                 gradient: gradient.as_ptr(),
@@ -128,7 +140,7 @@ impl WeightGradient {
     }
 
     /// Adds the chunks in order and puts the weights into the checkpoint's order.
-    fn gather(&self, sums: &[f32], out: Out) {
+    pub fn gather(&self, sums: &[f32], out: Out) {
         let conv = &self.conv;
         let area = conv.kernel[0] * conv.kernel[1];
         let channels = self.gradient.channels_out;

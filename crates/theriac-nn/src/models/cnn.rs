@@ -9,7 +9,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Range, config};
 
 use super::{ModelEntry, mlp::linear};
 use crate::architecture::{Architecture, Taps};
-use crate::ops::{self, conv::conv as conv2d, pool::relu_pool};
+use crate::ops::{self, pooled::conv_relu_pool};
 
 config! {
     /// Parameters of `cnn`.
@@ -66,11 +66,11 @@ impl CnnConfig {
 
 impl Cnn {
     /// # Shapes
-    /// - images: `[batch, channels, height, width]`
+    /// - images: those of [`Architecture::forward`]
     pub fn forward(&self, images: Tensor<4>) -> Taps {
         let x = if ops::runs(&images) {
-            let x = relu_pool(conv2d(images.permute([0, 2, 3, 1]), &self.conv1)); // [batch, height / 2, width / 2, width]
-            relu_pool(conv2d(x, &self.conv2)) // [batch, height / 4, width / 4, 2 width]
+            let x = conv_relu_pool(images, &self.conv1); // [batch, height / 2, width / 2, width]
+            conv_relu_pool(x, &self.conv2) // [batch, height / 4, width / 4, 2 width]
         } else {
             // ReLU and max-pooling commute, and after pooling there is a quarter of the values.
             let x = relu(self.pool.forward(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
@@ -115,7 +115,7 @@ mod tests {
             let values: Values = [("width".to_owned(), 2u64.into())].into();
             (ENTRY.build)(&values, &facts, &device)
         };
-        let logits = build(4, 4).unwrap().forward(Tensor::zeros([1, 1, 4, 4], &device)).logits;
+        let logits = build(4, 4).unwrap().forward(Tensor::zeros([1, 4, 4, 1], &device)).logits;
         assert_eq!(logits.dims(), [1, 3]);
         for (height, width) in [(3, 4), (4, 3)] {
             let error = build(height, width).unwrap_err()[0].to_string();

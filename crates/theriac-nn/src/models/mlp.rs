@@ -7,6 +7,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Range, config};
 
 use super::ModelEntry;
 use crate::architecture::{Architecture, Taps};
+use crate::ops;
 
 config! {
     /// Parameters of `mlp`.
@@ -47,8 +48,10 @@ impl MlpConfig {
 
 impl Mlp {
     /// # Shapes
-    /// - images: `[batch, channels, height, width]`
+    /// - images: those of [`Architecture::forward`]
     pub fn forward(&self, images: Tensor<4>) -> Taps {
+        // The weights know the pixels of a channel side by side.
+        let images = if ops::runs(&images) { images.permute([0, 3, 1, 2]) } else { images };
         let input = images.flatten::<2>(1, 3); // [batch, pixels]
         let features = self.hidden.iter().fold(input, |x, layer| relu(layer.forward(x))); // [batch, hidden]
         Taps { logits: self.head.forward(features.clone()), features }

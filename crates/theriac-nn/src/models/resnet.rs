@@ -151,10 +151,10 @@ impl ResNetConfig {
 
 impl PreActResNet {
     /// # Shapes
-    /// - images: `[batch, channels, height, width]`
+    /// - images: those of [`Architecture::forward`]
     pub fn forward(&self, images: Tensor<4>) -> Taps {
         let on_cpu = ops::runs(&images);
-        let x = if on_cpu { conv2d(images.permute([0, 2, 3, 1]), &self.stem) } else { self.stem.forward(images) };
+        let x = if on_cpu { conv2d(images, &self.stem) } else { self.stem.forward(images) };
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let pixels = if on_cpu { [1, 2] } else { [2, 3] };
         let features = x.mean_dims(&pixels).flatten::<2>(1, 3); // [batch, channels]
@@ -226,7 +226,7 @@ mod tests {
         };
         for (size, most) in [(1, 1), (2, 2), (4, 3), (5, 4), (8, 4), (9, 5)] {
             let network = build(size, most).unwrap();
-            let logits = network.forward(Tensor::zeros([1, 1, size, size + 2], &device)).logits;
+            let logits = network.forward(Tensor::zeros([1, size, size + 2, 1], &device)).logits;
             assert_eq!(logits.dims(), [1, 10]);
             if most < 5 {
                 let error = build(size, most + 1).unwrap_err()[0].to_string();

@@ -2,8 +2,10 @@
 //!
 //! Activations are `[batch, height, width, channels]` here. Other devices run Burn's stock operations; [`runs`] tells which is which.
 
+pub mod adam;
 pub(crate) mod conv;
-pub(crate) mod pool;
+pub(crate) mod enter;
+pub(crate) mod pooled;
 pub(crate) mod residual;
 pub mod sgd;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum: on the processor in one pass over memory, elsewhere by the framework's operations.
 
 use burn::optim::{LearningRate, Optimizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use theriac_kernels::optimizer::{SgdStep, sgd};
 
 use super::{CPU, contiguous, plain, values};
@@ -16,6 +16,14 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Whether the step looks ahead along the velocity.
     pub nesterov: bool,
+}
+
+/// Why the tensors of a step can be taken apart once the parameter is seen to lie on the processor.
+pub(super) const ON_CPU: &str = "a parameter, its gradient and what is remembered of it lie on one device";
+
+/// The state of a parameter before its first step.
+pub(super) fn zeros<const D: usize>(parameter: &Tensor<D>) -> Tensor<D> {
+    Tensor::zeros(parameter.dims(), &parameter.device())
 }
 
 /// What is remembered of a parameter.
@@ -38,12 +46,7 @@ impl Optimizer for Sgd {
         if !super::runs(&parameter) {
             return self.stock(lr, parameter, gradient, state);
         }
-        const ON_CPU: &str = "a parameter, its gradient and its velocity lie on one device";
-        let dims = parameter.dims();
-        let velocity = state.map_or_else(
-            || Tensor::from_data(TensorData::new(vec![0.0_f32; dims.iter().product()], dims), &parameter.device()),
-            |state| state.velocity,
-        );
+        let velocity = state.map_or_else(|| zeros(&parameter), |state| state.velocity);
         let [mut parameter, gradient, mut velocity] =
             [parameter, gradient, velocity].map(|tensor| contiguous(plain(tensor.into_dispatch()).expect(ON_CPU)));
         let step = SgdStep {

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use theriac_core::Seeds;
 
 use super::conv::conv as conv2d;
-use super::pool::relu_pool;
+use super::enter::enter;
+use super::pooled::conv_relu_pool;
 use crate::models::cnn::conv as layer;
 use crate::models::resnet::Block;
 use crate::{init, parameters};
@@ -90,12 +91,18 @@ fn a_convolution_is_the_frameworks() {
 }
 
 #[test]
-fn pooling_is_the_frameworks() {
+fn a_pooled_convolution_is_the_frameworks() {
     let device = Device::flex().autodiff();
-    let pool = burn::nn::pool::MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
-    let images = noise([3, 5, 7, 6], "images", &device);
-    let found = outcome(&pool, images.clone(), |_, images| relu_pool(to_rows(images)).permute([0, 3, 1, 2]));
-    agree(&found, &outcome(&pool, images, |pool, images| relu(pool.forward(images))));
+    let pool = || burn::nn::pool::MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+    // The last one has many weights and few pixels, which threads share out in another way.
+    for (batch, channels, size) in [(1, [1, 5], [7, 6]), (3, [16, 16], [9, 8]), (2, [3, 40], [4, 5]), (2, [256, 512], [2, 3])] {
+        let layer = init::initialise(layer(channels, 3, 1, true, &device), &Seeds::new(1));
+        let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
+        let found = outcome(&layer, images.clone(), |layer, images| {
+            conv_relu_pool(to_rows(images), layer).permute([0, 3, 1, 2])
+        });
+        agree(&found, &outcome(&layer, images, |layer, images| relu(pool().forward(layer.forward(images)))));
+    }
 }
 
 #[test]
@@ -129,21 +136,58 @@ fn weights_without_gradients_are_constants() {
     assert_eq!(images.grad_remove(&mut gradients).unwrap().dims(), [2, 16, 4, 4]);
 }
 
+/// Four steps of an optimizer from the same weights along the same gradients.
+fn steps<O: burn::optim::Optimizer>(optimizer: &O, device: &Device) -> Vec<f32> {
+    let (mut weights, mut state) = (noise([3, 7], "weights", device), None);
+    for step in 0..4 {
+        let gradient = noise([3, 7], &format!("gradient {step}"), device);
+        (weights, state) = optimizer.step(0.05, weights, gradient, state);
+    }
+    values(weights)
+}
+
 #[test]
-fn the_optimizer_is_the_frameworks() {
-    use burn::optim::momentum::{Momentum, MomentumConfig};
+fn descent_is_the_frameworks() {
+    use burn::optim::decay::WeightDecayConfig;
+    use burn::optim::{SgdConfig, momentum::MomentumConfig};
     let device = Device::flex();
     for nesterov in [false, true] {
-        let config = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov };
-        let (theirs, ours) = (Momentum::new(&config), crate::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov });
-        let start = noise([3, 7], "weights", &device);
-        let (mut found, mut state, mut expected, mut their_state) = (start.clone(), None, start, None);
-        for step in 0..4 {
-            let gradient = noise([3, 7], &format!("gradient {step}"), &device);
-            (found, state) = burn::optim::Optimizer::step(&ours, 0.05, found, gradient.clone(), state);
-            let (moved, next) = theirs.transform(gradient + expected.clone() * 0.1, their_state);
-            (expected, their_state) = (expected - moved * 0.05, Some(next));
-        }
-        assert!(near(&values(found), &values(expected)));
+        let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov };
+        let decay = WeightDecayConfig::new(0.1);
+        let theirs = SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(Some(decay)).build();
+        let ours = crate::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov };
+        assert!(near(&steps(&ours, &device), &steps(&theirs, &device)));
+    }
+}
+
+#[test]
+fn adam_is_the_frameworks() {
+    use burn::optim::decay::WeightDecayConfig;
+    use burn::optim::{AdamConfig, AdamWConfig};
+    let device = Device::flex();
+    let ours = |decoupled| crate::Adam { beta_1: 0.8, beta_2: 0.99, epsilon: 1e-8, weight_decay: 0.1, decoupled };
+    let theirs = AdamConfig::new().with_beta_1(0.8).with_beta_2(0.99).with_epsilon(1e-8);
+    let theirs = theirs.with_weight_decay(Some(WeightDecayConfig::new(0.1))).build();
+    assert_eq!(steps(&ours(false), &device), steps(&theirs, &device));
+    let theirs = AdamWConfig::new().with_beta_1(0.8).with_beta_2(0.99).with_epsilon(1e-8).with_weight_decay(0.1);
+    assert_eq!(steps(&ours(true), &device), steps(&theirs.build(), &device));
+}
+
+#[test]
+fn images_enter_as_by_the_frameworks_operations() {
+    let device = Device::flex().autodiff();
+    let channels = [(0.2_f32, 0.5_f32), (0.4, 0.3), (0.1, 2.0)];
+    for count in [1, 3] {
+        let images = noise([2, count, 5, 4], "images", &device);
+        let column = |pick: fn(&(f32, f32)) -> f32| {
+            let values: Vec<f32> = channels[..count].iter().map(pick).collect();
+            Tensor::<4>::from_data(TensorData::new(values, [1, count, 1, 1]), &device)
+        };
+        let none = burn::nn::pool::MaxPool2dConfig::new([1, 1]).init();
+        let found = outcome(&none, images.clone(), |_, images| enter(images, &channels[..count]));
+        let expected = outcome(&none, images, |_, images| {
+            to_rows((images - column(|channel| channel.0)) / column(|channel| channel.1))
+        });
+        agree(&found, &expected);
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use theriac_core::{Aim, Facts, Shape, Values};
-use theriac_nn::Normalisation;
+use theriac_nn::{Batch, Normalisation};
 
 /// Three classes of 8 x 8 images: a bright bar at the top, in the middle or at the bottom, under noise.
 fn bars(samples: usize, seed: u64) -> Dataset {
@@ -201,13 +201,4 @@ fn smoothed_targets_are_probabilities() {
     let device = theriac_nn::device::open("cpu").unwrap();
     let targets = to_matrix(smooth_targets(&[1, 0], 4, 0.2, &device));
     assert_eq!(targets.values(), [0.05, 0.85, 0.05, 0.05, 0.85, 0.05, 0.05, 0.05]);
-}
-
-#[test]
-fn every_sample_is_in_one_batch_and_none_is_alone() {
-    assert_eq!(batch_ranges(7, 3), [0..3, 3..7]);
-    assert_eq!(batch_ranges(8, 3), [0..3, 3..6, 6..8]);
-    let one = |samples: usize, batch: usize| batch_ranges(samples, batch) == std::slice::from_ref(&(0..samples));
-    assert!(one(3, 2) && one(1, 3) && one(2, 3));
-    assert_eq!(batch_ranges(3, 1), [0..1, 1..2, 2..3]);
 }

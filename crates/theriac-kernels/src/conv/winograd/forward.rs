@@ -5,10 +5,10 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GAP, LARGE, ROWS, Size, TASK_FLOATS, TASK_TILES, TASK_TILES_LARGE, Tiles, read, sized, transform_tiles};
+use super::{GAP, LARGE, ROWS, Size, TASK_FLOATS, TASK_TILES, TASK_TILES_LARGE, Tiles, sized, transform_tiles};
 use crate::conv::direct::Added;
 use crate::conv::lines::{Four, Input, Line, Output, Two, Weight, both};
-use crate::conv::pack::{Packed, Source};
+use crate::conv::pack::Source;
 use crate::conv::shape::Conv;
 use crate::cpu::{Cpu, load, store};
 use crate::memory::{Block, Out, scratch};
@@ -16,18 +16,20 @@ use crate::tile::{Steps, Tile, accumulate, with_tile};
 
 /// Sums of products of 3 x 3 windows with weights.
 pub(crate) struct Winograd {
+    cpu: Cpu,
     size: Size,
     input: Tiles,
     output: [usize; 2],
     outputs: usize,
-    batch: usize,
     weights: Planes,
 }
 
-/// Transformed weights: for every plane `[block, input, channel]`.
+/// Transformed weights: for every block of output channels its planes of `[input, channel]`.
 struct Planes {
     values: Block,
+    /// Output channels in a block; the last block may be narrower, but takes as much room.
     channels: usize,
+    /// Floats from one plane to the next.
     plane: usize,
 }
 
@@ -39,7 +41,7 @@ impl Winograd {
         let output = [conv.rows(), conv.columns()];
         let input = Tiles::new([conv.height, conv.width], conv.inputs, output, size.outputs(), conv.padding);
         let weights = Planes::new(cpu, size, &source, [conv.outputs, conv.inputs]);
-        Self { size, input, output, outputs: conv.outputs, batch: conv.batch, weights }
+        Self { cpu, size, input, output, outputs: conv.outputs, weights }
     }
 
     /// The gradient with respect to the input: the same with flipped weights.
@@ -50,27 +52,45 @@ impl Winograd {
         let before = conv.padding.map(|padding| 2 - padding);
         let input = Tiles::new([conv.rows(), conv.columns()], conv.outputs, output, size.outputs(), before);
         let weights = Planes::new(cpu, size, &source, [conv.inputs, conv.outputs]);
-        Self { size, input, output, outputs: conv.inputs, batch: conv.batch, weights }
+        Self { cpu, size, input, output, outputs: conv.inputs, weights }
     }
 
-    /// Computes all images of a batch.
-    pub fn run(&self, cpu: Cpu, input: &[f32], added: Added, out: Out) {
+    /// Computes all images of a batch, the threads sharing out their tiles.
+    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: Out) {
+        let tasks = self.tasks(batch, input, &out);
+        tasks.into_par_iter().for_each(|tiles| self.task(tiles, input, added, &out));
+    }
+
+    /// Computes the first `images` of `input`, on this thread.
+    pub fn some(&self, images: usize, input: &[f32], added: Added, out: Out) {
+        self.tasks(images, input, &out).into_iter().for_each(|tiles| self.task(tiles, input, added, &out));
+    }
+
+    /// The tiles of each task.
+    fn tasks(&self, images: usize, input: &[f32], out: &Out) -> Vec<Range<usize>> {
         let [height, width] = self.input.size;
-        assert!(input.len() == self.batch * height * width * self.input.channels, "sizes of a convolution");
-        assert!(out.len() == self.batch * self.output[0] * self.output[1] * self.outputs, "sizes of a convolution");
-        let tiles = self.batch * self.input.count[0] * self.input.count[1];
+        let [image_in, image_out] =
+            [height * width * self.input.channels, self.output[0] * self.output[1] * self.outputs];
+        assert!(input.len() >= images * image_in && out.len() == images * image_out, "sizes of a convolution");
+        let (tiles, at_once) = (images * self.input.count[0] * self.input.count[1], self.at_once());
+        (0..tiles).step_by(at_once).map(|first| first..tiles.min(first + at_once)).collect()
+    }
+
+    /// Tiles of a task.
+    fn at_once(&self) -> usize {
         let planes = self.size.inputs() * self.size.inputs();
-        let floats = planes * (self.input.channels + self.outputs);
-        let fewest = if planes * self.weights.plane > LARGE { TASK_TILES_LARGE } else { TASK_TILES };
-        let at_once = (TASK_FLOATS / floats).max(fewest).next_multiple_of(ROWS).min(tiles);
-        (0..tiles.div_ceil(at_once)).into_par_iter().for_each(|task| {
-            let tiles = task * at_once..tiles.min((task + 1) * at_once);
-            let planes_in = planes * (at_once * self.input.channels + GAP);
-            let planes_out = planes * (at_once * self.outputs + GAP);
-            let zeros = self.input.channels;
-            scratch(zeros + planes_in + planes_out, |room| {
-                cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, added, out: &out, room });
-            });
+        let floats = planes * (self.input.channels + self.weights.channels);
+        let fewest = if planes * self.input.channels * self.outputs > LARGE { TASK_TILES_LARGE } else { TASK_TILES };
+        (TASK_FLOATS / floats).max(fewest).next_multiple_of(ROWS)
+    }
+
+    fn task(&self, tiles: Range<usize>, input: &[f32], added: Added, out: &Out) {
+        let planes = self.size.inputs() * self.size.inputs();
+        let at_once = self.at_once();
+        let planes_in = planes * (at_once * self.input.channels + GAP);
+        let planes_out = planes * (at_once * self.weights.channels + GAP);
+        scratch(self.input.channels + planes_in + planes_out, |room| {
+            self.cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, added, out, room });
         });
     }
 }
@@ -78,28 +98,39 @@ impl Winograd {
 impl Planes {
     fn new(cpu: Cpu, size: Size, source: &Source, [outputs, inputs]: [usize; 2]) -> Self {
         let channels = if outputs > cpu.lanes() { 2 * cpu.lanes() } else { cpu.lanes() };
-        let packed = Packed::new(source, [outputs, inputs], 1, channels);
         let blocks = outputs.div_ceil(channels);
-        let plane = blocks * inputs * channels + GAP;
-        let planes = size.inputs() * size.inputs();
-        let values = Block::new(planes * plane);
+        let plane = inputs * channels + GAP;
+        let floats = blocks * size.inputs() * size.inputs() * plane;
+        let values = Block::new(floats);
         // SAFETY: the block has this size, and nobody else knows it yet.
-        let out = unsafe { Out::uninitialised(values.as_ptr(), planes * plane) };
-        let task = |block: usize| cpu.run(Weights { size, packed: &packed, block, inputs, plane, out: &out });
+        let out = unsafe { Out::uninitialised(values.as_ptr(), floats) };
+        let parts = inputs.div_ceil(PACKED_INPUTS);
+        let task = |task: usize| {
+            let (block, first) = (task / parts, task % parts * PACKED_INPUTS);
+            let inputs = first..inputs.min(first + PACKED_INPUTS);
+            cpu.run(Weights { size, source, outputs, block, inputs, channels, plane, out: &out });
+        };
         match outputs * inputs > 1 << 12 {
-            true => (0..blocks).into_par_iter().for_each(task),
-            false => (0..blocks).for_each(task),
+            true => (0..blocks * parts).into_par_iter().for_each(task),
+            false => (0..blocks * parts).for_each(task),
         }
         Self { values, channels, plane }
     }
 }
 
-/// Transforms one block of packed weights.
+/// Input channels of a task that transforms weights.
+const PACKED_INPUTS: usize = 64;
+/// Output channels of a block, at most: two of the widest vectors.
+const MOST_CHANNELS: usize = 32;
+
+/// Transforms the weights of one block of output channels and some input channels.
 struct Weights<'a> {
     size: Size,
-    packed: &'a Packed,
+    source: &'a Source<'a>,
+    outputs: usize,
     block: usize,
-    inputs: usize,
+    inputs: Range<usize>,
+    channels: usize,
     plane: usize,
     out: &'a Out<'a>,
 }
@@ -118,20 +149,26 @@ fn transform_weights<S: Simd, T, const M: usize, const N: usize>(simd: S, task: 
 where
     Weight<T>: Line<3, N>,
 {
-    let taps = task.packed.block(task.block);
-    let block = task.inputs * task.packed.channels;
-    for at in (0..block).step_by(S::F32_LANES) {
-        let mut kernel = [[simd.splat_f32s(0.0); 3]; 3];
-        for (row, line) in kernel.iter_mut().enumerate() {
-            for (column, tap) in line.iter_mut().enumerate() {
-                // SAFETY: the packed block holds nine taps of this size, in whole vectors.
-                *tap = unsafe { load::<S>(taps.add((row * 3 + column) * block + at)) };
+    let Weights { source, block, channels, plane, .. } = *task;
+    let some = channels.min(task.outputs - block * channels);
+    // Channels that do not exist stay zero.
+    let mut taps = [[0.0; MOST_CHANNELS]; 9];
+    for input in task.inputs.clone() {
+        for lane in 0..some {
+            let from = (block * channels + lane) * source.output_step + input * source.input_step;
+            for (taps, offset) in taps.iter_mut().zip(source.taps) {
+                taps[lane] = source.weights[from + offset];
             }
         }
-        let kernel: [[S::f32s; N]; N] = both::<S, Weight<T>, 3, N>(simd, kernel);
-        for (plane, &value) in kernel.iter().flatten().enumerate() {
-            // SAFETY: each block has a part of its own in every plane.
-            unsafe { store::<S>(task.out.at(plane * task.plane + task.block * block + at), value) };
+        for channel in (0..channels).step_by(S::F32_LANES) {
+            let to = task.out.at(block * N * N * plane + input * channels + channel);
+            both::<S, Weight<T>, 3, N>(
+                simd,
+                // SAFETY: a block has whole vectors of channels, for which there is room.
+                |row, column| unsafe { load::<S>(taps[row * 3 + column].as_ptr().add(channel)) },
+                // SAFETY: each task has a part of its own in every plane.
+                |row, column, value| unsafe { store::<S>(to.add((row * N + column) * plane), value) },
+            );
         }
     }
 }
@@ -164,8 +201,8 @@ where
     Output<T>: Line<N, M>,
 {
     let plan = task.plan;
-    let [inputs, outputs] = [plan.input.channels, plan.outputs];
-    let [plane_in, plane_out] = [inputs, outputs].map(|channels| task.at_once * channels + GAP);
+    let (inputs, channels) = (plan.input.channels, plan.weights.channels);
+    let [plane_in, plane_out] = [inputs, channels].map(|channels| task.at_once * channels + GAP);
     let room = task.room;
     let transformed = room.wrapping_add(inputs);
     let products = transformed.wrapping_add(N * N * plane_in);
@@ -173,56 +210,97 @@ where
     unsafe { std::ptr::write_bytes(room, 0, inputs) };
     let tiles = task.tiles.clone();
     transform_tiles::<S, Input<T>, N, N>(simd, &plan.input, task.input, tiles.clone(), room, transformed, plane_in);
-    for plane in 0..N * N {
-        let a = transformed.wrapping_add(plane * plane_in);
-        let to = products.wrapping_add(plane * plane_out);
-        let weights = plan.weights.values.as_ptr().wrapping_add(plane * plan.weights.plane);
-        for channel in (0..outputs).step_by(plan.weights.channels) {
-            let b = weights.wrapping_add(channel * inputs);
-            let vectors = (outputs - channel) / S::F32_LANES;
-            let product = Product { rows: tiles.len(), depth: inputs, columns: outputs, width: plan.weights.channels };
-            with_tile!(simd, vectors, multiply, &product, [a, b], to.wrapping_add(channel));
+    let product = Product { rows: tiles.len(), depth: inputs, columns: channels };
+    for (block, channel) in (0..plan.outputs).step_by(channels).enumerate() {
+        let vectors = (plan.outputs - channel) / S::F32_LANES;
+        for plane in 0..N * N {
+            let a = transformed.wrapping_add(plane * plane_in);
+            let b = plan.weights.values.as_ptr().wrapping_add((block * N * N + plane) * plan.weights.plane);
+            with_tile!(simd, vectors, multiply, &product, [a, b], products.wrapping_add(plane * plane_out));
         }
+        let channels = channel..plan.outputs.min(channel + channels);
+        finish::<S, T, M, N>(simd, task, products, plane_out, channels);
     }
-    for (index, tile) in tiles.enumerate() {
+}
+
+/// Transforms products back and stores them: some channels of all tiles.
+#[inline(always)]
+fn finish<S: Simd, T, const M: usize, const N: usize>(
+    simd: S,
+    task: &Forward,
+    products: *const f32,
+    plane: usize,
+    channels: Range<usize>,
+) where
+    Output<T>: Line<N, M>,
+{
+    let plan = task.plan;
+    for (index, tile) in task.tiles.clone().enumerate() {
         let (image, [top, left]) = plan.place_output(tile);
-        for channel in (0..outputs).step_by(S::F32_LANES) {
-            let from = products.wrapping_add(index * outputs + channel);
-            let sums: [[S::f32s; N]; N] = read::<S, N>(simd, from, plane_out);
-            let sums: [[S::f32s; M]; M] = both::<S, Output<T>, N, M>(simd, sums);
-            let pixel = (image * plan.output[0] + top) * plan.output[1] + left;
-            let put = Put { task, pixel, channel };
-            // Most tiles lie inside; with known bounds the sums stay in registers.
-            match top + M <= plan.output[0] && left + M <= plan.output[1] {
-                true => put.tile::<S, M>(simd, sums, [M, M]),
-                false => put.tile::<S, M>(simd, sums, [plan.output[0] - top, plan.output[1] - left]),
-            }
+        let pixel = (image * plan.output[0] + top) * plan.output[1] + left;
+        let inside = [plan.output[0] - top, plan.output[1] - left];
+        let products = products.wrapping_add(index * plan.weights.channels);
+        let put = Put { task, pixel, products, plane, channels: channels.clone() };
+        // Most tiles lie inside; nothing is asked for each of their pixels then.
+        match (inside[0] >= M && inside[1] >= M, task.added.add) {
+            (true, None) => put.tile::<S, T, M, N>(simd, |_, _| true, |_| simd.splat_f32s(0.0)),
+            // SAFETY: the addend has the output's shape.
+            (true, Some(add)) => put.tile::<S, T, M, N>(simd, |_, _| true, |at| unsafe { load::<S>(add.as_ptr().add(at)) }),
+            (false, add) => put.tile::<S, T, M, N>(
+                simd,
+                |row, column| row < inside[0] && column < inside[1],
+                // SAFETY: as above.
+                |at| add.map_or(simd.splat_f32s(0.0), |add| unsafe { load::<S>(add.as_ptr().add(at)) }),
+            ),
         }
     }
 }
 
-/// Where a tile of sums goes.
+/// Where a tile of products is, and where its sums go.
 struct Put<'a> {
     task: &'a Forward<'a>,
     /// The first pixel, counted over the batch.
     pixel: usize,
-    channel: usize,
+    products: *const f32,
+    /// Floats from one plane of products to the next.
+    plane: usize,
+    channels: Range<usize>,
 }
 
 impl Put<'_> {
-    /// Stores the part of a tile that lies inside: so many rows and columns.
+    /// Stores the part of a tile that lies inside the image, with what is to be added to it.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize>(&self, simd: S, sums: [[S::f32s; M]; M], inside: [usize; 2]) {
+    fn tile<S: Simd, T, const M: usize, const N: usize>(
+        &self,
+        simd: S,
+        inside: impl Fn(usize, usize) -> bool,
+        add: impl Fn(usize) -> S::f32s,
+    ) where
+        Output<T>: Line<N, M>,
+    {
         let plan = self.task.plan;
-        for (row, line) in sums.into_iter().enumerate() {
-            for (column, sum) in line.into_iter().enumerate() {
-                if row < inside[0] && column < inside[1] {
-                    let at = (self.pixel + row * plan.output[1] + column) * plan.outputs + self.channel;
-                    let value = self.task.added.apply(simd, sum, at, self.channel, S::F32_LANES);
-                    // SAFETY: inside the output; tiles do not overlap.
-                    unsafe { store::<S>(self.task.out.at(at), value) };
-                }
-            }
+        for channel in self.channels.clone().step_by(S::F32_LANES) {
+            let products = self.products.wrapping_add(channel - self.channels.start);
+            let bias = self.task.added.bias.map_or(simd.splat_f32s(0.0), |bias| {
+                // SAFETY: there is a bias for every output channel.
+                unsafe { load::<S>(bias.as_ptr().add(channel)) }
+            });
+            let first = self.pixel * plan.outputs + channel;
+            let (to, plane) = (self.task.out.at(first), self.plane);
+            let [down, right] = [plan.output[1] * plan.outputs, plan.outputs];
+            both::<S, Output<T>, N, M>(
+                simd,
+                // SAFETY: the planes hold a vector for each tile and channel.
+                |row, column| unsafe { load::<S>(products.add((row * N + column) * plane)) },
+                |row, column, sum| {
+                    if inside(row, column) {
+                        let at = row * down + column * right;
+                        let sum = simd.add_f32s(simd.add_f32s(sum, bias), add(first + at));
+                        // SAFETY: inside the output; tiles do not overlap.
+                        unsafe { store::<S>(to.add(at), sum) };
+                    }
+                },
+            );
         }
     }
 }
@@ -237,13 +315,11 @@ impl Winograd {
     }
 }
 
-/// A matrix product `[rows, depth] x [depth, width]`, written into rows of `columns`.
+/// A matrix product `[rows, depth] x [depth, columns]`.
 struct Product {
     rows: usize,
     depth: usize,
     columns: usize,
-    /// Floats of a row of the second factor.
-    width: usize,
 }
 
 #[inline(always)]
@@ -253,7 +329,7 @@ fn multiply<S: Simd, const P: usize, const V: usize>(
     [a, b]: [*const f32; 2],
     to: *mut f32,
 ) {
-    let steps = [Steps { count: 1, a: 0, b: 0 }, Steps { count: product.depth, a: 1, b: product.width }];
+    let steps = [Steps { count: 1, a: 0, b: 0 }, Steps { count: product.depth, a: 1, b: product.columns }];
     for start in (0..product.rows).step_by(P) {
         let row = |p: usize| (start + p).min(product.rows - 1);
         let offsets: [usize; P] = std::array::from_fn(|p| row(p) * product.depth);

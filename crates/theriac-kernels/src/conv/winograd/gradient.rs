@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GAP, LARGE, Size, TASK_FLOATS, TASK_TILES, TASK_TILES_LARGE, Tiles, read, sized, transform_tiles};
+use super::{GAP, LARGE, Size, TASK_FLOATS, TASK_TILES, TASK_TILES_LARGE, Tiles, sized, transform_tiles};
 use crate::conv::lines::{Four, Gradient, Input, Line, Two, WeightBack, both};
 use crate::conv::shape::Conv;
 use crate::cpu::{Cpu, load, store};
@@ -17,6 +17,7 @@ use crate::tile::{Steps, Tile, accumulate, with_tile};
 /// As in the direct algorithm, the batch is cut into chunks with sums of their own, which are added in order. Where the weights are
 /// many and the tiles few, there is one chunk and the threads share out the planes.
 pub(crate) struct WeightGradient {
+    cpu: Cpu,
     size: Size,
     conv: Conv,
     input: Tiles,
@@ -26,7 +27,7 @@ pub(crate) struct WeightGradient {
 }
 
 impl WeightGradient {
-    pub fn new(size: Size, conv: &Conv) -> Self {
+    pub fn new(cpu: Cpu, size: Size, conv: &Conv) -> Self {
         let output = [conv.rows(), conv.columns()];
         let input = Tiles::new([conv.height, conv.width], conv.inputs, output, size.outputs(), conv.padding);
         let gradient = Tiles::new(output, conv.outputs, output, size.outputs(), [0, 0]);
@@ -36,40 +37,72 @@ impl WeightGradient {
         let chunks = 1 << most.ilog2();
         let tiles = conv.batch * input.count[0] * input.count[1];
         let by_planes = tiles * planes * (conv.inputs + conv.outputs) < chunks * sums;
-        Self { size, conv: *conv, input, gradient, chunks: if by_planes { 1 } else { chunks }, by_planes }
+        Self { cpu, size, conv: *conv, input, gradient, chunks: if by_planes { 1 } else { chunks }, by_planes }
+    }
+
+    /// Into how many parts the batch is cut; none where the threads share out planes instead.
+    pub fn chunks(&self) -> Option<usize> {
+        (!self.by_planes).then_some(self.chunks)
+    }
+
+    /// Floats of a plane of sums.
+    fn plane(&self) -> usize {
+        self.conv.inputs * self.conv.outputs + GAP
+    }
+
+    /// Floats of the sums of a part.
+    pub fn partial_len(&self) -> usize {
+        self.size.inputs() * self.size.inputs() * self.plane()
     }
 
     /// Writes the gradient: `[outputs, inputs, 3, 3]`.
-    pub fn run(&self, cpu: Cpu, input: &[f32], gradient: &[f32], out: Out) {
+    pub fn run(&self, input: &[f32], gradient: &[f32], out: Out) {
         let conv = &self.conv;
         assert!(
             input.len() == conv.input_len() && gradient.len() == conv.output_len() && out.len() == conv.weight_len(),
             "sizes of a convolution"
         );
-        let planes = self.size.inputs() * self.size.inputs();
-        let plane = conv.inputs * conv.outputs + GAP;
-        let partial = Block::new(self.chunks * planes * plane);
+        let partial_len = self.partial_len();
+        let partial = Block::new(self.chunks * partial_len);
         // SAFETY: the block has this size, and nobody else knows it yet.
-        let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * planes * plane) };
-        let tiles = conv.batch * self.input.count[0] * self.input.count[1];
+        let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * partial_len) };
         if self.by_planes {
-            self.by_planes(cpu, tiles, [input.as_ptr(), gradient.as_ptr()], sums, plane);
+            let tiles = conv.batch * self.input.count[0] * self.input.count[1];
+            self.by_planes(tiles, [input.as_ptr(), gradient.as_ptr()], sums);
         } else {
-            let begin = |chunk: usize| chunk * tiles / self.chunks;
-            let sources = Sources([input.as_ptr(), gradient.as_ptr()]);
+            let image = |chunk: usize| chunk * conv.batch / self.chunks;
+            let [image_in, image_out] = [conv.input_len(), conv.output_len()].map(|len| len / conv.batch);
             (0..self.chunks).into_par_iter().for_each(|chunk| {
-                let sums = sums.at(chunk * planes * plane);
-                let tiles = begin(chunk)..begin(chunk + 1);
-                let lengths = self.lengths();
-                scratch(self.widest() + planes * (lengths[0] + lengths[1]), |room| {
-                    cpu.run(Chunk { plan: self, sources, tiles, sums, plane, room });
-                });
+                let (first, count) = (image(chunk), image(chunk + 1) - image(chunk));
+                let [input, gradient] = [&input[first * image_in..], &gradient[first * image_out..]];
+                self.some(count, input, gradient, sums.at(chunk * partial_len), true);
             });
         }
-        let task = |input: usize| cpu.run(Gather { plan: self, input, sums: partial.as_ptr(), plane, out: &out });
-        match conv.weight_len() > 1 << 14 {
-            true => (0..conv.inputs).into_par_iter().for_each(task),
-            false => (0..conv.inputs).for_each(task),
+        // SAFETY: every partial sum was written above.
+        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out);
+    }
+
+    /// Adds the first `images` of `input` and `gradient` to the sums of a part, which may `begin` with them; on this thread.
+    pub fn some(&self, images: usize, input: &[f32], gradient: &[f32], sums: *mut f32, begin: bool) {
+        let [image_in, image_out] = [self.conv.input_len(), self.conv.output_len()].map(|len| len / self.conv.batch);
+        assert!(input.len() >= images * image_in && gradient.len() >= images * image_out, "sizes of a convolution");
+        let (planes, lengths) = (self.size.inputs() * self.size.inputs(), self.lengths());
+        let sources = Sources([input.as_ptr(), gradient.as_ptr()]);
+        let tiles = 0..images * self.input.count[0] * self.input.count[1];
+        scratch(self.widest() + planes * (lengths[0] + lengths[1]), |room| {
+            self.cpu.run(Chunk { plan: self, sources, tiles, sums, plane: self.plane(), room, begin });
+        });
+    }
+
+    /// Adds the parts in order, transforms back, and puts the weights into the checkpoint's order.
+    pub fn gather(&self, sums: &[f32], out: Out) {
+        assert!(sums.len() == self.chunks * self.partial_len(), "sums of all parts");
+        let (sums, plane) = (sums.as_ptr(), self.plane());
+        let tasks = (0..self.conv.inputs).map(|input| Gather { plan: self, input, sums, plane, out: &out });
+        let tasks: Vec<Gather> = tasks.collect();
+        match self.conv.weight_len() > 1 << 14 {
+            true => tasks.into_par_iter().for_each(|task| self.cpu.run(task)),
+            false => tasks.into_iter().for_each(|task| self.cpu.run(task)),
         }
     }
 
@@ -89,7 +122,8 @@ impl WeightGradient {
         self.conv.inputs.max(self.conv.outputs)
     }
 
-    fn by_planes(&self, cpu: Cpu, tiles: usize, sources: [*const f32; 2], sums: Out, plane: usize) {
+    fn by_planes(&self, tiles: usize, sources: [*const f32; 2], sums: Out) {
+        let (cpu, plane) = (self.cpu, self.plane());
         let planes = self.size.inputs() * self.size.inputs();
         let sources = Sources(sources);
         let lengths = [self.conv.inputs, self.conv.outputs].map(|channels| tiles * channels + GAP);
@@ -169,6 +203,8 @@ struct Chunk<'a> {
     sums: *mut f32,
     plane: usize,
     room: *mut f32,
+    /// Whether the sums begin here, instead of being added to.
+    begin: bool,
 }
 
 impl WithSimd for Chunk<'_> {
@@ -189,7 +225,8 @@ impl WithSimd for Chunk<'_> {
             for number in 0..planes {
                 let factors = [to[0].wrapping_add(number * lengths[0]), to[1].wrapping_add(number * lengths[1])];
                 let sums = self.sums.wrapping_add(number * self.plane);
-                Plane { plan, factors, tiles: count, sums, first: first == self.tiles.start }.with_simd(simd);
+                let begin = self.begin && first == self.tiles.start;
+                Plane { plan, factors, tiles: count, sums, first: begin }.with_simd(simd);
             }
         }
     }
@@ -266,24 +303,20 @@ where
     let [inputs, outputs] = [plan.conv.inputs, plan.conv.outputs];
     for channel in (0..outputs).step_by(S::F32_LANES) {
         let from = task.sums.wrapping_add(task.input * outputs + channel);
-        let mut sums: [[S::f32s; N]; N] = read::<S, N>(simd, from, task.plane);
-        for chunk in 1..plan.chunks {
-            let more = read::<S, N>(simd, from.wrapping_add(chunk * N * N * task.plane), task.plane);
-            for (line, more) in sums.iter_mut().zip(more) {
-                for (sum, more) in line.iter_mut().zip(more) {
-                    *sum = simd.add_f32s(*sum, more);
-                }
-            }
-        }
-        let kernel: [[S::f32s; 3]; 3] = both::<S, WeightBack<T>, N, 3>(simd, sums);
-        for (tap, value) in kernel.iter().flatten().enumerate() {
+        let sum = |row: usize, column: usize| {
+            let from = from.wrapping_add((row * N + column) * task.plane);
+            // SAFETY: every chunk has planes of this size.
+            let part = |chunk: usize| unsafe { load::<S>(from.add(chunk * N * N * task.plane)) };
+            (1..plan.chunks).fold(part(0), |sum, chunk| simd.add_f32s(sum, part(chunk)))
+        };
+        both::<S, WeightBack<T>, N, 3>(simd, sum, |row, column, value| {
             for lane in 0..S::F32_LANES {
                 // SAFETY: a vector is an array of floats; the weight belongs to this input channel.
                 unsafe {
-                    let value = *(value as *const S::f32s).cast::<f32>().add(lane);
-                    *task.out.at(((channel + lane) * inputs + task.input) * 9 + tap) = value;
+                    let value = *(&raw const value).cast::<f32>().add(lane);
+                    *task.out.at(((channel + lane) * inputs + task.input) * 9 + row * 3 + column) = value;
                 }
             }
-        }
+        });
     }
 }

@@ -12,13 +12,14 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::lines::{Line, both};
-use crate::cpu::{load, store};
+use crate::cpu::{load, prefetch, store};
+use crate::memory::LINE;
 
 pub(crate) use forward::Winograd;
 pub(crate) use gradient::WeightGradient;
 
 /// Floats of transformed inputs and outputs that a task works on: they should stay in the second-level cache.
-const TASK_FLOATS: usize = 48 << 10;
+const TASK_FLOATS: usize = 32 << 10;
 /// Fewest tiles of a task, so that transformed weights are not read for little.
 const TASK_TILES: usize = 24;
 /// The same, where the transformed weights are larger than any cache.
@@ -81,6 +82,20 @@ impl Tiles {
         }
         pixels
     }
+
+    /// Asks for what the tile below adds to the pixels of a tile of `size` pixels a side, or at the end of an image about that.
+    #[inline(always)]
+    fn prefetch<const N: usize>(&self, images: *const f32, tile: usize) {
+        let (image, [top, left]) = self.place(tile);
+        let [height, width] = self.size.map(|size| size as isize);
+        let first = (image as isize * height + top + N as isize) * width + left;
+        for row in 0..self.step as isize {
+            let line = images.wrapping_offset((first + row * width) * self.channels as isize);
+            for at in (0..self.step * self.channels).step_by(LINE / size_of::<f32>()) {
+                prefetch(line.wrapping_add(at));
+            }
+        }
+    }
 }
 
 /// Which tile size a convolution takes.
@@ -114,19 +129,6 @@ macro_rules! sized {
 }
 use sized;
 
-/// Reads one tile of vectors from its planes.
-#[inline(always)]
-fn read<S: Simd, const N: usize>(simd: S, from: *const f32, plane: usize) -> [[S::f32s; N]; N] {
-    let mut tile = [[simd.splat_f32s(0.0); N]; N];
-    for (row, line) in tile.iter_mut().enumerate() {
-        for (column, value) in line.iter_mut().enumerate() {
-            // SAFETY: the callers' planes hold a vector for each tile and channel.
-            *value = unsafe { load::<S>(from.add((row * N + column) * plane)) };
-        }
-    }
-    tile
-}
-
 /// Transforms tiles of images into planes of `[tile, channel]`.
 #[inline(always)]
 fn transform_tiles<S: Simd, L: Line<A, B>, const A: usize, const B: usize>(
@@ -140,19 +142,16 @@ fn transform_tiles<S: Simd, L: Line<A, B>, const A: usize, const B: usize>(
 ) {
     for (index, tile) in range.enumerate() {
         let pixels: [[*const f32; A]; A] = tiles.pixels(images, tile, zeros);
+        tiles.prefetch::<A>(images, tile);
         for channel in (0..tiles.channels).step_by(S::F32_LANES) {
-            let mut values = [[simd.splat_f32s(0.0); A]; A];
-            for row in 0..A {
-                for column in 0..A {
-                    // SAFETY: a pixel of the image or the zeros, with whole vectors of channels.
-                    values[row][column] = unsafe { load::<S>(pixels[row][column].add(channel)) };
-                }
-            }
-            let values: [[S::f32s; B]; B] = both::<S, L, A, B>(simd, values);
-            for (number, &value) in values.iter().flatten().enumerate() {
+            let to = to.wrapping_add(index * tiles.channels + channel);
+            both::<S, L, A, B>(
+                simd,
+                // SAFETY: a pixel of the image or the zeros, with whole vectors of channels.
+                |row, column| unsafe { load::<S>(pixels[row][column].add(channel)) },
                 // SAFETY: the callers' planes have room for every tile of the range.
-                unsafe { store::<S>(to.add(number * plane + index * tiles.channels + channel), value) };
-            }
+                |row, column, value| unsafe { store::<S>(to.add((row * B + column) * plane), value) },
+            );
         }
     }
 }
