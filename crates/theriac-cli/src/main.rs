@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use commands::{Cli, Failure};
 
-/// Fast kernels leave page faults as the next cost of a training step; this allocator returns memory to itself.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: theriac_nn::allocator::Allocator = theriac_nn::allocator::ALLOCATOR;
 
 fn main() -> ExitCode {
+    theriac_nn::allocator::hold_memory();
     let cli = Cli::parse();
     match commands::execute(cli) {
         Ok(code) => code,

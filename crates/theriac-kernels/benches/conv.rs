@@ -96,15 +96,17 @@ fn pooled() {
     for (name, size, inputs, outputs) in [("conv1", 28, 1, 32), ("conv2", 14, 32, 64)] {
         let conv = Conv { batch: 128, height: size, width: size, inputs, outputs, kernel: [3; 2], stride: [1; 2], padding: [1; 2] };
         for &algorithm in conv.algorithms(Cpu::best()) {
+            if std::env::var("ALG").is_ok_and(|a| a != format!("{name}{algorithm:?}")) { continue; }
             let p = Pooled(conv);
-            let (input, weights, bias) = (vec![0.5; conv.input_len()], vec![0.1; conv.weight_len()], vec![0.1; outputs]);
-            let gradient = vec![0.2; conv.output_len() / 4];
+            let noise = |n: usize| { let mut s = 12345u32; (0..n).map(|_| { s ^= s << 13; s ^= s >> 17; s ^= s << 5; s as f32 / u32::MAX as f32 - 0.5 }).collect::<Vec<f32>>() };
+            let (input, weights, bias) = (noise(conv.input_len()), noise(conv.weight_len()), vec![0.1; outputs]);
+            let gradient = noise(conv.output_len() / 4);
             let mut output = vec![0.0; conv.output_len() / 4];
             let mut gi = vec![0.0; conv.input_len()];
             let mut gw = vec![0.0; conv.weight_len()];
             let mut chosen = Vec::new();
             let mut best = [f64::MAX; 3];
-            for _ in 0..20 {
+            for _ in 0..60 {
                 let t = Instant::now();
                 pool.install(|| chosen = p.forward(Cpu::best(), algorithm, &input, &weights, Some(&bias), Out::new(&mut output)));
                 best[0] = best[0].min(t.elapsed().as_secs_f64() * 1e3);

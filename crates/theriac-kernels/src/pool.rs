@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use pulp::{Simd, WithSimd};
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, load_part, store_part};
 
 /// A batch of activations that is pooled: `[batch, height, width, channels]`. A last odd row or column is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +87,32 @@ impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let channels = self.pool.channels;
         let below = self.pool.width * channels;
         let pixels = self.out.chunks_exact_mut(channels).zip(self.chosen.chunks_exact_mut(channels));
+        let zero = simd.splat_f32s(0.0);
         for (column, (out, chosen)) in pixels.enumerate() {
             let at = 2 * column * channels;
             let [a, b, c, d] =
                 [at, at + channels, at + below, at + below + channels].map(|at| &self.input[at..][..channels]);
-            for channel in 0..channels {
-                let (mut best, mut index) = (a[channel], 0);
-                for (number, values) in [(1, b), (2, c), (3, d)] {
-                    let value = values[channel];
-                    let better = (value > best) | value.is_nan();
-                    best = if better { value } else { best };
-                    index = if better { number } else { index };
+            for channel in (0..channels).step_by(S::F32_LANES) {
+                let count = S::F32_LANES.min(channels - channel);
+                // SAFETY: each pixel has so many channels from this one on.
+                let [mut best, b, c, d] =
+                    [a, b, c, d].map(|pixel| unsafe { load_part(simd, pixel.as_ptr().add(channel), count) });
+                let mut index = simd.splat_u32s(0);
+                for (number, value) in [(1, b), (2, c), (3, d)] {
+                    let not_a_number = simd.not_m32s(simd.equal_f32s(value, value));
+                    let better = simd.or_m32s(simd.less_than_f32s(best, value), not_a_number);
+                    best = simd.select_f32s(better, value, best);
+                    index = simd.select_u32s(better, simd.splat_u32s(number), index);
                 }
-                chosen[channel] = index;
-                out[channel].write(if best <= 0.0 { 0.0 } else { best });
+                let rectified = simd.select_f32s(simd.less_than_or_equal_f32s(best, zero), zero, best);
+                // SAFETY: as above, and a vector is an array of numbers.
+                unsafe { store_part::<S>(out.as_mut_ptr().add(channel).cast(), rectified, count) };
+                let index = unsafe { std::slice::from_raw_parts((&raw const index).cast::<u32>(), count) };
+                chosen[channel..].iter_mut().zip(index).for_each(|(chosen, &index)| *chosen = index as u8);
             }
         }
     }
@@ -124,33 +132,45 @@ impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (channels, columns) = (self.pool.channels, self.pool.width / 2);
         let below = self.pool.width * channels;
-        let zero = MaybeUninit::new(0.0);
+        let zero = simd.splat_f32s(0.0);
         let mut lines = self.out.chunks_exact_mut(2 * below);
         for (row, lines) in lines.by_ref().enumerate() {
-            let (upper, lower) = lines.split_at_mut(below);
             for column in 0..columns {
                 let at = (row * columns + column) * channels;
                 let [output, gradient] = [self.output, self.gradient].map(|values| &values[at..][..channels]);
                 let (chosen, sums) = (&self.chosen[at..][..channels], &mut self.sums[..channels]);
-                let (a, b) = upper[2 * column * channels..][..2 * channels].split_at_mut(channels);
-                let (c, d) = lower[2 * column * channels..][..2 * channels].split_at_mut(channels);
-                for channel in 0..channels {
-                    // A unit that was cut off by ReLU passes nothing on.
-                    let value = if output[channel] == 0.0 { 0.0 } else { gradient[channel] };
-                    sums[channel] += value;
-                    for (number, to) in [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().enumerate() {
-                        to[channel].write(if chosen[channel] == number as u8 { value } else { 0.0 });
+                let at = 2 * column * channels;
+                let four = [at, at + channels, at + below, at + below + channels];
+                for channel in (0..channels).step_by(S::F32_LANES) {
+                    let count = S::F32_LANES.min(channels - channel);
+                    let mut index = simd.splat_u32s(0);
+                    // SAFETY: a vector is an array of numbers.
+                    let numbers = unsafe { std::slice::from_raw_parts_mut((&raw mut index).cast::<u32>(), count) };
+                    numbers.iter_mut().zip(&chosen[channel..]).for_each(|(number, &chosen)| *number = chosen.into());
+                    // SAFETY: each pixel has so many channels from this one on.
+                    unsafe {
+                        let load = |values: &[f32]| load_part(simd, values.as_ptr().add(channel), count);
+                        // A unit that was cut off by ReLU passes nothing on.
+                        let value = simd.select_f32s(simd.equal_f32s(load(output), zero), zero, load(gradient));
+                        let sum = simd.add_f32s(load(sums), value);
+                        store_part::<S>(sums.as_mut_ptr().add(channel), sum, count);
+                        for (number, at) in four.into_iter().enumerate() {
+                            let here = simd.equal_u32s(index, simd.splat_u32s(number as u32));
+                            let to = lines[at..][..channels].as_mut_ptr().add(channel).cast();
+                            store_part::<S>(to, simd.select_f32s(here, value, zero), count);
+                        }
                     }
                 }
             }
             // An odd last column, and below an odd last row, are in no pool.
-            upper[2 * columns * channels..].fill(zero);
-            lower[2 * columns * channels..].fill(zero);
+            for line in lines.chunks_exact_mut(below) {
+                line[2 * columns * channels..].fill(MaybeUninit::new(0.0));
+            }
         }
-        lines.into_remainder().fill(zero);
+        lines.into_remainder().fill(MaybeUninit::new(0.0));
     }
 }
 

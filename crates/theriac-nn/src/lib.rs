@@ -3,6 +3,7 @@
 //! Images enter as `u8` data sets or as `[batch, channels, height, width]` tensors with values in `[0, 1]`; a [`Network`] normalises
 //! them itself, so that a perturbation always has the same unit.
 
+pub mod allocator;
 mod architecture;
 pub mod checkpoint;
 pub mod device;

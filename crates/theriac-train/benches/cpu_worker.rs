@@ -11,9 +11,10 @@ use theriac_nn::{Batch, Network, Normalisation};
 use theriac_train::{Learner, TrainConfig};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: theriac_nn::allocator::Allocator = theriac_nn::allocator::ALLOCATOR;
 
 fn main() {
+    theriac_nn::allocator::hold_memory();
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
     // `cargo bench` without arguments of ours: nothing to do.

@@ -19,7 +19,7 @@ pub(crate) use forward::Winograd;
 pub(crate) use gradient::WeightGradient;
 
 /// Floats of transformed inputs and outputs that a task works on: they should stay in the second-level cache.
-const TASK_FLOATS: usize = 32 << 10;
+const TASK_FLOATS: usize = 24 << 10;
 /// Fewest tiles of a task, so that transformed weights are not read for little.
 const TASK_TILES: usize = 24;
 /// The same, where the transformed weights are larger than any cache.
