@@ -9,10 +9,9 @@ use theriac_kernels::conv::Added;
 use theriac_kernels::memory::{Block, Out};
 use theriac_kernels::{Conv, Cpu};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 5;
 
 fn main() {
-    if std::env::var("POOLED").is_ok() { return pooled(); }
     let layers = [
         ("mnist conv1", 28, 1, 32, 3, 1),
         ("mnist conv2", 14, 32, 64, 3, 1),
@@ -34,7 +33,7 @@ fn main() {
         [1, cores].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads"));
     let cpu = Cpu::best();
     println!("{cores} threads; GFLOP/s forward, input gradient, weight gradient: one thread | all threads");
-    let only = std::env::args().skip(1).find(|a| !a.starts_with('-')); for (name, size, inputs, outputs, kernel, stride) in layers { if only.as_ref().is_some_and(|o| !name.contains(o.as_str())) { continue; }
+    for (name, size, inputs, outputs, kernel, stride) in layers {
         let [kernel, stride, padding] = [[kernel; 2], [stride; 2], [kernel / 2; 2]];
         let conv = Conv { batch: 128, height: size, width: size, inputs, outputs, kernel, stride, padding };
         let flop = 2.0 * (conv.output_len() * conv.weight_len() / conv.outputs) as f64;
@@ -43,82 +42,27 @@ fn main() {
         let room = Block::new(conv.input_len().max(conv.output_len()).max(conv.weight_len()));
         // SAFETY: nobody else uses the block while a kernel writes it.
         let out = |len: usize| unsafe { Out::uninitialised(room.as_ptr(), len) };
-        for &algorithm in conv.algorithms(cpu) { if std::env::var("ALG").is_ok_and(|a| a != format!("{algorithm:?}")) { continue; }
+        for &algorithm in conv.algorithms(cpu) {
             let passes: [&(dyn Fn() + Sync); 3] = [
                 &|| conv.forward(cpu, algorithm, &input, &weights, Added::default(), out(conv.output_len())),
                 &|| conv.input_gradient(cpu, algorithm, &gradient, &weights, None, out(conv.input_len())),
                 &|| conv.weight_gradient(cpu, algorithm, &input, &gradient, out(conv.weight_len())),
             ];
             print!("{name:<12} {:<7}", format!("{algorithm:?}"));
-            for pool in &pools[..1] {
-                for pass in passes.into_iter().skip(std::env::var("PASS").map_or(0,|p|p.parse().unwrap())).take(if std::env::var("PASS").is_ok(){1}else{3}) {
+            for pool in &pools {
+                for pass in passes {
                     let time = |_| {
                         let begin = Instant::now();
                         pool.install(pass);
-                        let t = begin.elapsed().as_secs_f64();
-                        let p = pool.install(peak);
-                        (flop / t / 1e9, p, flop / t / 1e9 / p)
+                        begin.elapsed().as_secs_f64()
                     };
-                    let mut v: Vec<_> = (0..ROUNDS).map(time).collect();
-                    v.sort_by(|a, b| a.2.total_cmp(&b.2));
-                    let g = v.iter().map(|x| x.0).fold(0.0, f64::max); let p = v.iter().map(|x| x.1).fold(0.0, f64::max); let r = g / p;
-                    print!(" {:>6.1}/{:.0}={:.2}", g, p, r);
+                    let best = (0..ROUNDS).map(time).fold(f64::MAX, f64::min);
+                    print!(" {:>7.1}", flop / best / 1e9);
                 }
                 print!("  | ");
             }
             println!();
             black_box(&room);
-        }
-    }
-}
-
-fn peak() -> f64 {
-    use std::arch::x86_64::*;
-    #[target_feature(enable = "avx2,fma")]
-    fn go(n: usize) -> f32 {
-        let mut acc = [_mm256_set1_ps(0.5); 12];
-        let (a, b) = (black_box(_mm256_set1_ps(0.999)), black_box(_mm256_set1_ps(0.001)));
-        for _ in 0..n {
-            for x in &mut acc { *x = _mm256_fmadd_ps(*x, a, b); }
-        }
-        let mut s = acc[0];
-        for x in &acc[1..] { s = _mm256_add_ps(s, *x); }
-        _mm256_cvtss_f32(s)
-    }
-    let n = 100_000;
-    let begin = Instant::now();
-    black_box(unsafe { go(n) });
-    (n * 12 * 16) as f64 / begin.elapsed().as_secs_f64() / 1e9
-}
-fn pooled() {
-    use theriac_kernels::conv::pooled::*;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    for (name, size, inputs, outputs) in [("conv1", 28, 1, 32), ("conv2", 14, 32, 64)] {
-        let conv = Conv { batch: 128, height: size, width: size, inputs, outputs, kernel: [3; 2], stride: [1; 2], padding: [1; 2] };
-        for &algorithm in conv.algorithms(Cpu::best()) {
-            if std::env::var("ALG").is_ok_and(|a| a != format!("{name}{algorithm:?}")) { continue; }
-            let p = Pooled(conv);
-            let noise = |n: usize| { let mut s = 12345u32; (0..n).map(|_| { s ^= s << 13; s ^= s >> 17; s ^= s << 5; s as f32 / u32::MAX as f32 - 0.5 }).collect::<Vec<f32>>() };
-            let (input, weights, bias) = (noise(conv.input_len()), noise(conv.weight_len()), vec![0.1; outputs]);
-            let gradient = noise(conv.output_len() / 4);
-            let mut output = vec![0.0; conv.output_len() / 4];
-            let mut gi = vec![0.0; conv.input_len()];
-            let mut gw = vec![0.0; conv.weight_len()];
-            let mut chosen = Vec::new();
-            let mut best = [f64::MAX; 3];
-            for _ in 0..60 {
-                let t = Instant::now();
-                pool.install(|| chosen = p.forward(Cpu::best(), algorithm, &input, &weights, Some(&bias), Out::new(&mut output)));
-                best[0] = best[0].min(t.elapsed().as_secs_f64() * 1e3);
-                let kept = Kept { input: &input, output: &output, chosen: &chosen };
-                let t = Instant::now();
-                pool.install(|| p.backward(Cpu::best(), algorithm, kept, &weights, &gradient, Wanted { input: None, weights: Some(Out::new(&mut gw)) }));
-                best[1] = best[1].min(t.elapsed().as_secs_f64() * 1e3);
-                let t = Instant::now();
-                pool.install(|| p.backward(Cpu::best(), algorithm, kept, &weights, &gradient, Wanted { input: Some(Out::new(&mut gi)), weights: Some(Out::new(&mut gw)) }));
-                best[2] = best[2].min(t.elapsed().as_secs_f64() * 1e3);
-            }
-            println!("{name} {algorithm:?} forward {:.2} weights {:.2} both {:.2} ms", best[0], best[1], best[2]);
         }
     }
 }

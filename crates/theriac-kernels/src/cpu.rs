@@ -2,6 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::memory::LINE;
+
 /// An instruction set of this processor.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu(Arch);
@@ -103,6 +105,36 @@ pub(crate) unsafe fn store_part<S: Simd>(to: *mut f32, value: S::f32s, count: us
         match count >= S::F32_LANES {
             true => store::<S>(to, value),
             false => std::ptr::copy_nonoverlapping((&raw const value).cast::<f32>(), to, count),
+        }
+    }
+}
+
+/// Floats of a cache line.
+const LINE_FLOATS: usize = LINE / size_of::<f32>();
+
+/// Floats that are asked for ahead of time, at most.
+const MOST_AHEAD: usize = 1 << 15;
+
+/// What is to be read after the work at hand, and is asked for bit by bit meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    from: *const f32,
+    len: usize,
+}
+
+impl Ahead {
+    /// The first `len` floats of `values`, or as many as there are; none if they would drive out what is worked on.
+    pub fn new(values: &[f32], len: usize) -> Self {
+        let len = if len <= MOST_AHEAD { values.len().min(len) } else { 0 };
+        Self { from: values.as_ptr(), len }
+    }
+
+    /// Asks for part number `part` of so many equal `parts`.
+    #[inline(always)]
+    pub fn ask(self, part: usize, parts: usize) {
+        let lines = self.len.div_ceil(LINE_FLOATS).div_ceil(parts);
+        for line in part * lines..(part + 1) * lines {
+            prefetch(self.from.wrapping_add(line * LINE_FLOATS));
         }
     }
 }

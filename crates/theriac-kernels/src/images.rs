@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn channels_are_normalised_and_put_side_by_side() {
         for (batch, pixels, channels) in [(1, 1, 1), (2, 3, 1), (3, RUN + 5, 3), (20, 7, 2), (0, 4, 2)] {
-            let statistics: Vec<(f32, f32)> = (0..channels).map(|at| (0.1 * at as f32, 0.2 + 0.3 * at as f32)).collect();
+            let statistics: Vec<(f32, f32)> =
+                (0..channels).map(|at| (0.1 * at as f32, 0.2 + 0.3 * at as f32)).collect();
             let images = Images { batch, pixels, channels: &statistics };
             let len = batch * pixels * channels;
             let values: Vec<f32> = (0..len).map(|at| (at * 7 % 11) as f32 / 11.0).collect();

@@ -1,7 +1,7 @@
 //! The one inner loop: a tile of sums of products, held in registers.
 //!
 //! Convolutions (forward, and both gradients) and matrix products all are
-//! `sums[p][channel] = sum over (outer, inner) of a[offset[p] + outer, inner] * b[outer, inner][channel]`:
+//! `sums[p][channel] = sum over (outermost, outer, inner) of a[offset[p] + steps] * b[steps][channel]`:
 //! a number of `a` is multiplied with a whole vector of `b`. What differs is what `p` counts (pixels, or weights) and how far `a` and
 //! `b` move on. `benches/conv.rs` tells how near this comes to the processor's limit.
 
@@ -15,6 +15,11 @@ pub(crate) struct Steps {
     pub count: usize,
     pub a: usize,
     pub b: usize,
+}
+
+impl Steps {
+    /// No step at all: the sum has fewer levels.
+    pub const ONCE: Self = Self { count: 1, a: 0, b: 0 };
 }
 
 /// `P` times `V` vectors of sums.
@@ -31,13 +36,15 @@ pub(crate) unsafe fn accumulate<S: Simd, const P: usize, const V: usize>(
     a: *const f32,
     offsets: &[usize; P],
     b: *const f32,
-    [outer, inner]: [Steps; 2],
+    [outermost, outer, inner]: [Steps; 3],
 ) -> Tile<S, P, V> {
-    for step in 0..outer.count {
+    let both = (0..outermost.count).flat_map(|first| (0..outer.count).map(move |second| (first, second)));
+    for (first, second) in both {
         // SAFETY: the caller promises what the steps reach.
         unsafe {
-            let starts: [*const f32; P] = std::array::from_fn(|p| a.add(offsets[p] + step * outer.a));
-            let mut b = b.add(step * outer.b);
+            let a = a.add(first * outermost.a + second * outer.a);
+            let mut b = b.add(first * outermost.b + second * outer.b);
+            let starts: [*const f32; P] = std::array::from_fn(|p| a.add(offsets[p]));
             let mut at = 0;
             for _ in 0..inner.count {
                 let row: [S::f32s; V] = std::array::from_fn(|v| load::<S>(b.add(v * S::F32_LANES)));

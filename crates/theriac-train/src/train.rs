@@ -93,7 +93,9 @@ pub fn train(
     if set.test.is_empty() {
         return Err(TrainError::Untested);
     }
-    with_lessons(set.train, config, seeds, |steps, lessons| learn(network, set, recipe, seeds, progress, steps, lessons))
+    with_lessons(set.train, config, seeds, |steps, lessons| {
+        learn(network, set, recipe, seeds, progress, steps, lessons)
+    })
 }
 
 /// Goes through all `lessons`, `batches` of them an epoch.

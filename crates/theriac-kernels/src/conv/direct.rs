@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::pack::{Frame, Packed, Source};
 use super::shape::Conv;
-use crate::cpu::{Cpu, load_part, store_part};
+use crate::cpu::{Ahead, Cpu, load_part, store_part};
 use crate::memory::{Out, scratch};
 use crate::tile::{Steps, Tile, accumulate, with_tile};
 
@@ -154,7 +154,10 @@ impl Correlation {
     }
 
     fn check(&self, images: usize, input: &[f32], out: &Out) {
-        assert!(input.len() >= images * self.image_in() && out.len() == images * self.image_out, "sizes of a convolution");
+        assert!(
+            input.len() >= images * self.image_in() && out.len() == images * self.image_out,
+            "sizes of a convolution"
+        );
     }
 
     /// Floats of an input image.
@@ -168,11 +171,13 @@ impl Correlation {
         let first = task * self.images;
         let count = self.images.min(batch - first);
         let source = input[first * image_in..].as_ptr();
+        let ahead = Ahead::new(&input[(first + count) * image_in..], self.images * image_in);
         let work = |framed: *const f32| {
-            for part in &self.parts {
+            for (index, part) in self.parts.iter().enumerate() {
                 let pixels = part.origins.len() / self.images * count;
-                let (pitch, channels) = (self.frame.pitch(), self.channels);
-                self.cpu.run(Sweep { part, framed, pitch, pixels, channels, added, out, first: first * self.image_out });
+                let (pitch, channels, first) = (self.frame.pitch(), self.channels, first * self.image_out);
+                let ahead = (index == 0).then_some(ahead);
+                self.cpu.run(Sweep { part, framed, pitch, pixels, channels, added, out, first, ahead });
             }
         };
         if self.frame.is_trivial() {
@@ -224,6 +229,7 @@ struct Sweep<'a> {
     out: &'a Out<'a>,
     /// Floats of the output before the first image of the task.
     first: usize,
+    ahead: Option<Ahead>,
 }
 
 impl WithSimd for Sweep<'_> {
@@ -246,11 +252,16 @@ fn sweep<S: Simd, const P: usize, const V: usize>(simd: S, task: &Sweep, block: 
     let weights = part.packed.block(block);
     let zero: Tile<S, P, V> = [[simd.splat_f32s(0.0); V]; P];
     let pitch = task.pitch;
+    let ahead = task.ahead.filter(|_| block == 0);
     let steps = [
+        Steps::ONCE,
         Steps { count: part.rows, a: pitch, b: part.run * part.packed.channels },
         Steps { count: part.run, a: 1, b: part.packed.channels },
     ];
     for start in (0..task.pixels).step_by(P) {
+        if let Some(ahead) = ahead {
+            ahead.ask(start / P, task.pixels.div_ceil(P));
+        }
         // Beyond the last pixel the last one is computed again.
         let pixel = |p: usize| (start + p).min(task.pixels - 1);
         let offsets: [usize; P] = std::array::from_fn(|p| part.origins[pixel(p)]);

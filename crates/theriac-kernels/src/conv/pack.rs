@@ -97,6 +97,22 @@ impl Frame {
         self.before == [0, 0] && self.frame == self.size && self.channels == self.channels_out
     }
 
+    /// So many images, copied to `room` unless that would change nothing.
+    ///
+    /// # Safety
+    /// `images` must hold so many images, and `room` must have room for as many copies.
+    pub unsafe fn copies(&self, images: &[f32], count: usize, room: *mut f32) -> *const f32 {
+        if self.is_trivial() {
+            return images.as_ptr();
+        }
+        let image = self.size[0] * self.size[1] * self.channels;
+        for index in 0..count {
+            // SAFETY: the caller promises the memory.
+            unsafe { self.copy(images[index * image..].as_ptr(), room.add(index * self.len())) };
+        }
+        room
+    }
+
     /// Copies one image.
     ///
     /// # Safety

@@ -5,12 +5,17 @@ use rayon::prelude::*;
 
 use super::pack::Frame;
 use super::shape::Conv;
-use crate::cpu::{Cpu, load, store};
+use crate::cpu::{Ahead, Cpu, load, store};
 use crate::memory::{Block, Out, scratch};
 use crate::tile::{Steps, Tile, accumulate, with_tile};
 
-/// Floats of input and gradient that are walked through again for every tile of weights: they should stay in the first-level cache.
-const BLOCK_FLOATS: usize = 6 << 10;
+/// Pixels that are walked through again for every tile of weights: of each, one cache line of input and of gradient should stay in the
+/// first-level cache.
+const BLOCK_PIXELS: usize = 160;
+/// Where channels are a multiple of this, pixels are put a cache line further apart: they would share few places of the cache.
+const CROWDED: usize = 128;
+/// Floats of that cache line.
+const GAP: usize = 16;
 /// Partial sums are kept for so many parts of the batch, if they are small.
 const MOST_CHUNKS: usize = 16;
 /// Partial sums of all chunks together.
@@ -36,13 +41,16 @@ impl WeightGradient {
         let size = [conv.height, conv.width];
         let before = conv.padding;
         let frame = [conv.height + 2 * before[0], conv.width + 2 * before[1]];
-        let input = Frame { size, channels: conv.inputs, channels_out: conv.inputs, before, frame };
+        let apart = |channels: usize| if channels.is_multiple_of(CROWDED) { channels + GAP } else { channels };
+        let input = Frame { size, channels: conv.inputs, channels_out: apart(conv.inputs), before, frame };
         let size = [conv.rows(), conv.columns()];
-        let channels_out = conv.outputs.next_multiple_of(cpu.lanes());
+        let channels_out = apart(conv.outputs.next_multiple_of(cpu.lanes()));
         let gradient = Frame { size, channels: conv.outputs, channels_out, before: [0, 0], frame: size };
-        let run = conv.kernel[1] * conv.inputs;
-        let origins: Vec<usize> =
-            (0..conv.kernel[0]).flat_map(|row| (0..run).map(move |at| row * input.pitch() + at)).collect();
+        let mut origins = Vec::new();
+        for [row, column] in (0..conv.kernel[0]).flat_map(|row| (0..conv.kernel[1]).map(move |column| [row, column])) {
+            let pixel = row * input.pitch() + column * input.channels_out;
+            origins.extend((0..conv.inputs).map(|channel| pixel + channel));
+        }
         let partial = origins.len() * channels_out;
         // A power of two, which most numbers of threads divide.
         let chunks = 1 << (PARTIAL_FLOATS / partial).clamp(1, MOST_CHUNKS).min(conv.batch).ilog2();
@@ -89,25 +97,33 @@ impl WeightGradient {
     pub fn some(&self, images: usize, input: &[f32], gradient: &[f32], sums: *mut f32, begin: bool) {
         let image_in = self.conv.height * self.conv.width * self.conv.inputs;
         let image_out = self.conv.pixels() * self.conv.outputs;
-        scratch(self.input.len() + self.gradient.len(), |room| {
-            let (framed_input, framed_gradient) = (room, room.wrapping_add(self.input.len()));
-            for image in 0..images {
-                let [mut a, mut b] = [input[image * image_in..].as_ptr(), gradient[image * image_out..].as_ptr()];
-                // SAFETY: the slices hold whole images, the working memory one framed image of each.
-                unsafe {
-                    if !self.input.is_trivial() {
-                        self.input.copy(a, framed_input);
-                        a = framed_input;
-                    }
-                    if !self.gradient.is_trivial() {
-                        self.gradient.copy(b, framed_gradient);
-                        b = framed_gradient;
-                    }
-                }
-                let (blocks, first) = (0..usize::MAX, begin && image == 0);
-                self.cpu.run(Sweep { plan: self, input: a, gradient: b, images: 1, blocks, sums, first });
+        let at_once = self.images_at_once();
+        scratch(at_once * (self.input.len() + self.gradient.len()), |room| {
+            let framed = [room, room.wrapping_add(at_once * self.input.len())];
+            for first in (0..images).step_by(at_once) {
+                let count = at_once.min(images - first);
+                let sources = [&input[first * image_in..], &gradient[first * image_out..]];
+                // SAFETY: the slices hold whole images, the working memory so many framed ones of each.
+                let [input, gradient] = unsafe {
+                    [
+                        self.input.copies(sources[0], count, framed[0]),
+                        self.gradient.copies(sources[1], count, framed[1]),
+                    ]
+                };
+                let ahead = [
+                    Ahead::new(&sources[0][count * image_in..], at_once * image_in),
+                    Ahead::new(&sources[1][count * image_out..], at_once * image_out),
+                ];
+                let (blocks, ahead) = (0..usize::MAX, Some(ahead));
+                let begin = begin && first == 0;
+                self.cpu.run(Sweep { plan: self, input, gradient, images: count, blocks, sums, first: begin, ahead });
             }
         });
+    }
+
+    /// Images that are walked through at once.
+    fn images_at_once(&self) -> usize {
+        (BLOCK_PIXELS / self.conv.pixels()).clamp(1, self.conv.batch)
     }
 
     /// Sums over the whole batch, a thread taking some output channels.
@@ -126,7 +142,7 @@ impl WeightGradient {
         };
         let (input, gradient) = (frames(&self.input, input), frames(&self.gradient, gradient));
         let channels = 2 * self.cpu.lanes();
-        (0..self.gradient.channels_out.div_ceil(channels)).into_par_iter().for_each(|block| {
+        (0..self.conv.outputs.div_ceil(channels)).into_par_iter().for_each(|block| {
             self.cpu.run(Sweep {
                 plan: self,
                 input: input.as_ptr(),
@@ -135,6 +151,7 @@ impl WeightGradient {
                 blocks: block..block + 1,
                 sums: sums.at(0),
                 first: true,
+                ahead: None,
             });
         });
     }
@@ -173,6 +190,7 @@ struct Sweep<'a> {
     sums: *mut f32,
     /// Whether the sums begin here, instead of being added to.
     first: bool,
+    ahead: Option<[Ahead; 2]>,
 }
 
 impl WithSimd for Sweep<'_> {
@@ -181,23 +199,24 @@ impl WithSimd for Sweep<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let plan = self.plan;
-        let channels = plan.gradient.channels_out;
-        let rows = plan.conv.rows();
-        // Some rows of an image, or several whole images, at a time.
-        let row_floats = plan.conv.stride[0] * plan.input.pitch() + plan.gradient.pitch();
-        let rows_at_once = (BLOCK_FLOATS / row_floats).clamp(1, rows);
-        for image in 0..self.images {
+        let (rows, channels) = (plan.conv.rows(), plan.gradient.channels);
+        let images_at_once = plan.images_at_once();
+        let rows_at_once = (BLOCK_PIXELS / plan.conv.columns()).clamp(1, rows);
+        for image in (0..self.images).step_by(images_at_once) {
             for row in (0..rows).step_by(rows_at_once) {
-                let some = rows_at_once.min(rows - row);
+                for ahead in self.ahead.into_iter().flatten() {
+                    ahead.ask(row / rows_at_once, rows.div_ceil(rows_at_once));
+                }
+                let count = [images_at_once.min(self.images - image), rows_at_once.min(rows - row)];
                 let begin = self.first && image == 0 && row == 0;
-                let a =
-                    self.input.wrapping_add(image * plan.input.len() + row * plan.conv.stride[0] * plan.input.pitch());
+                let down = row * plan.conv.stride[0] * plan.input.pitch();
+                let a = self.input.wrapping_add(image * plan.input.len() + down);
                 let b = self.gradient.wrapping_add(image * plan.gradient.len() + row * plan.gradient.pitch());
                 for block in self.blocks.start..self.blocks.end.min(channels.div_ceil(2 * S::F32_LANES)) {
                     let channel = block * 2 * S::F32_LANES;
-                    let vectors = (channels - channel) / S::F32_LANES;
+                    let vectors = (channels - channel).div_ceil(S::F32_LANES);
                     let b = b.wrapping_add(channel);
-                    with_tile!(simd, vectors, sweep, &self, [a, b], some, channel, begin);
+                    with_tile!(simd, vectors, sweep, &self, [a, b], count, channel, begin);
                 }
             }
         }
@@ -209,15 +228,16 @@ fn sweep<S: Simd, const P: usize, const V: usize>(
     simd: S,
     task: &Sweep,
     [a, b]: [*const f32; 2],
-    rows: usize,
+    [images, rows]: [usize; 2],
     channel: usize,
     begin: bool,
 ) {
     let plan = task.plan;
     let channels = plan.gradient.channels_out;
     let steps = [
+        Steps { count: images, a: plan.input.len(), b: plan.gradient.len() },
         Steps { count: rows, a: plan.conv.stride[0] * plan.input.pitch(), b: plan.gradient.pitch() },
-        Steps { count: plan.conv.columns(), a: plan.conv.stride[1] * plan.conv.inputs, b: channels },
+        Steps { count: plan.conv.columns(), a: plan.conv.stride[1] * plan.input.channels_out, b: channels },
     ];
     let weights = plan.origins.len();
     for start in (0..weights).step_by(P) {

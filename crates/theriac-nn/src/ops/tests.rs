@@ -95,7 +95,9 @@ fn a_pooled_convolution_is_the_frameworks() {
     let device = Device::flex().autodiff();
     let pool = || burn::nn::pool::MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
     // The last one has many weights and few pixels, which threads share out in another way.
-    for (batch, channels, size) in [(1, [1, 5], [7, 6]), (3, [16, 16], [9, 8]), (2, [3, 40], [4, 5]), (2, [256, 512], [2, 3])] {
+    for (batch, channels, size) in
+        [(1, [1, 5], [7, 6]), (3, [16, 16], [9, 8]), (2, [3, 40], [4, 5]), (2, [256, 512], [2, 3])]
+    {
         let layer = init::initialise(layer(channels, 3, 1, true, &device), &Seeds::new(1));
         let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
         let found = outcome(&layer, images.clone(), |layer, images| {

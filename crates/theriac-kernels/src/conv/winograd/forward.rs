@@ -245,7 +245,9 @@ fn finish<S: Simd, T, const M: usize, const N: usize>(
         match (inside[0] >= M && inside[1] >= M, task.added.add) {
             (true, None) => put.tile::<S, T, M, N>(simd, |_, _| true, |_| simd.splat_f32s(0.0)),
             // SAFETY: the addend has the output's shape.
-            (true, Some(add)) => put.tile::<S, T, M, N>(simd, |_, _| true, |at| unsafe { load::<S>(add.as_ptr().add(at)) }),
+            (true, Some(add)) => {
+                put.tile::<S, T, M, N>(simd, |_, _| true, |at| unsafe { load::<S>(add.as_ptr().add(at)) })
+            }
             (false, add) => put.tile::<S, T, M, N>(
                 simd,
                 |row, column| row < inside[0] && column < inside[1],
@@ -329,7 +331,7 @@ fn multiply<S: Simd, const P: usize, const V: usize>(
     [a, b]: [*const f32; 2],
     to: *mut f32,
 ) {
-    let steps = [Steps { count: 1, a: 0, b: 0 }, Steps { count: product.depth, a: 1, b: product.columns }];
+    let steps = [Steps::ONCE, Steps::ONCE, Steps { count: product.depth, a: 1, b: product.columns }];
     for start in (0..product.rows).step_by(P) {
         let row = |p: usize| (start + p).min(product.rows - 1);
         let offsets: [usize; P] = std::array::from_fn(|p| row(p) * product.depth);

@@ -257,7 +257,7 @@ impl WithSimd for Plane<'_> {
 #[inline(always)]
 fn outer<S: Simd, const P: usize, const V: usize>(simd: S, task: &Plane, channel: usize) {
     let [inputs, outputs] = [task.plan.conv.inputs, task.plan.conv.outputs];
-    let steps = [Steps { count: 1, a: 0, b: 0 }, Steps { count: task.tiles, a: inputs, b: outputs }];
+    let steps = [Steps::ONCE, Steps::ONCE, Steps { count: task.tiles, a: inputs, b: outputs }];
     let b = task.factors[1].wrapping_add(channel);
     for start in (0..inputs).step_by(P) {
         let offsets: [usize; P] = std::array::from_fn(|p| (start + p).min(inputs - 1));
