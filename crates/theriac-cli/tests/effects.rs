@@ -1,6 +1,8 @@
 //! Every attack does what it is for, and every kind of defense helps somewhere, on real digits. One seed and small networks: the
 //! margins are wide, the studies in `configs/` measure. The defenses' settings were chosen so that they work at this small size; with
-//! their defaults fine-tuning and adversarial training did not reach the margins, and activation clustering found nothing here.
+//! their defaults fine-tuning and adversarial training did not reach the margins, and activation clustering found nothing here. At an
+//! epsilon of 32 adversarial poison took 7 to 15 points of accuracy (six seeds), about the margin, so that the processor decided; at
+//! 40 it takes 16 to 20.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod common;
@@ -44,7 +46,7 @@ class = 8
 fraction = 0.99
 [[experiment.attack]]
 name = "adversarial-poison"
-epsilon = 32
+epsilon = 40
 [[experiment.attack]]
 name = "random-noise"
 kind = "pure-noise"

@@ -176,7 +176,8 @@ pub fn run(
     let (jobs, threads) = share_out(plan, &due, cores, options);
     let steps = plan.steps.len();
     journal.write(journal::Entry::Started { plan: identity, steps, due: due.iter().filter(|due| **due).count() })?;
-    let schedule = schedule::Schedule { plan, bench, store: &store, observer, cancel, jobs, threads };
+    let spare = options.threads.is_none().then_some(cores);
+    let schedule = schedule::Schedule { plan, bench, store: &store, observer, cancel, jobs, threads, cores: spare };
     let mut ran = schedule.run(stored, &due, &mut journal)?;
     if ran.interrupted {
         let done = ran.totals.done - ran.totals.failed;

@@ -103,6 +103,8 @@ pub(crate) struct Toy {
     pub panic: Option<&'static str>,
     /// What was run.
     pub ran: Mutex<Vec<Step>>,
+    /// The number of threads that each had.
+    pub threads: Mutex<Vec<usize>>,
 }
 
 impl Toy {
@@ -161,6 +163,7 @@ impl Bench for Toy {
     fn run(&self, job: &Job) -> Result<Files, String> {
         let step = job.step;
         self.ran.lock().unwrap().push(step.clone());
+        self.threads.lock().unwrap().push(rayon::current_num_threads());
         let text = serde_json::to_string(step).unwrap();
         (job.progress)(0.5);
         assert!(!self.panic.is_some_and(|word| text.contains(word)), "toy panic");

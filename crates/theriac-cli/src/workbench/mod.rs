@@ -108,7 +108,7 @@ impl Bench for Workbench {
 
     fn version(&self, kind: StepKind) -> u32 {
         match kind {
-            StepKind::Train | StepKind::Evaluate => 2,
+            StepKind::Train | StepKind::Evaluate => 3,
             _ => 1,
         }
     }

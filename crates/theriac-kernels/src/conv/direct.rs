@@ -142,15 +142,15 @@ impl Correlation {
     }
 
     /// Computes all images of a batch, the threads sharing them out.
-    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: Out) {
-        self.check(batch, input, &out);
-        (0..batch.div_ceil(self.images)).into_par_iter().for_each(|task| self.task(task, batch, input, added, &out));
+    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: &Out) {
+        self.check(batch, input, out);
+        (0..batch.div_ceil(self.images)).into_par_iter().for_each(|task| self.task(task, batch, input, added, out));
     }
 
     /// Computes the first `images` of `input`, on this thread.
-    pub fn some(&self, images: usize, input: &[f32], added: Added, out: Out) {
-        self.check(images, input, &out);
-        (0..images.div_ceil(self.images)).for_each(|task| self.task(task, images, input, added, &out));
+    pub fn some(&self, images: usize, input: &[f32], added: Added, out: &Out) {
+        self.check(images, input, out);
+        (0..images.div_ceil(self.images)).for_each(|task| self.task(task, images, input, added, out));
     }
 
     fn check(&self, images: usize, input: &[f32], out: &Out) {

@@ -68,7 +68,7 @@ impl Conv {
 
     /// The output.
     pub fn forward(&self, cpu: Cpu, algorithm: Algorithm, input: &[f32], weights: &[f32], added: Added, out: Out) {
-        Plan::forward(cpu, algorithm, self, weights).run(self.batch, input, added, out);
+        Plan::forward(cpu, algorithm, self, weights).run(self.batch, input, added, &out);
     }
 
     /// The gradient with respect to the input, with an optional activation of the input's shape added.
@@ -82,12 +82,14 @@ impl Conv {
         out: Out,
     ) {
         let added = Added { bias: None, add };
-        Plan::input_gradient(cpu, algorithm, self, weights).run(self.batch, gradient, added, out);
+        Plan::input_gradient(cpu, algorithm, self, weights).run(self.batch, gradient, added, &out);
     }
 
     /// The gradient with respect to the weights.
     pub fn weight_gradient(&self, cpu: Cpu, algorithm: Algorithm, input: &[f32], gradient: &[f32], out: Out) {
-        WeightPlan::new(cpu, algorithm, self).run(input, gradient, out);
+        if !WeightPlan::new(cpu, algorithm, self).run(input, gradient, &out) {
+            WeightPlan::new(cpu, Algorithm::Direct, self).run(input, gradient, &out);
+        }
     }
 }
 

@@ -7,7 +7,13 @@ use crate::cpu::Cpu;
 use crate::memory::Out;
 
 /// The forward pass, or the gradient of the input.
-pub(crate) enum Plan {
+pub(crate) struct Plan<'a> {
+    means: Means,
+    /// Where numbers are not finite, Winograd's algorithm would spread them: the definition says which results they reach.
+    definition: Box<dyn Fn() -> Correlation + Sync + 'a>,
+}
+
+enum Means {
     Direct(Correlation),
     Winograd(Winograd),
 }
@@ -23,34 +29,46 @@ impl Algorithm {
     }
 }
 
-impl Plan {
-    pub fn forward(cpu: Cpu, algorithm: Algorithm, conv: &Conv, weights: &[f32]) -> Self {
-        match algorithm.size() {
-            None => Self::Direct(Correlation::forward(cpu.fitting(conv.outputs), conv, weights)),
-            Some(size) => Self::Winograd(Winograd::forward(cpu, size, conv, weights)),
-        }
+impl<'a> Plan<'a> {
+    pub fn forward(cpu: Cpu, algorithm: Algorithm, conv: &'a Conv, weights: &'a [f32]) -> Self {
+        let definition = move || Correlation::forward(cpu.fitting(conv.outputs), conv, weights);
+        let means = match algorithm.size() {
+            None => Means::Direct(definition()),
+            Some(size) => Means::Winograd(Winograd::forward(cpu, size, conv, weights)),
+        };
+        Self { means, definition: Box::new(definition) }
     }
 
-    pub fn input_gradient(cpu: Cpu, algorithm: Algorithm, conv: &Conv, weights: &[f32]) -> Self {
-        match algorithm.size() {
-            None => Self::Direct(Correlation::input_gradient(cpu.fitting(conv.inputs), conv, weights)),
-            Some(size) => Self::Winograd(Winograd::input_gradient(cpu, size, conv, weights)),
-        }
+    pub fn input_gradient(cpu: Cpu, algorithm: Algorithm, conv: &'a Conv, weights: &'a [f32]) -> Self {
+        let definition = move || Correlation::input_gradient(cpu.fitting(conv.inputs), conv, weights);
+        let means = match algorithm.size() {
+            None => Means::Direct(definition()),
+            Some(size) => Means::Winograd(Winograd::input_gradient(cpu, size, conv, weights)),
+        };
+        Self { means, definition: Box::new(definition) }
     }
 
     /// Computes all images of a batch, the threads sharing them out.
-    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: Out) {
-        match self {
-            Self::Direct(plan) => plan.run(batch, input, added, out),
-            Self::Winograd(plan) => plan.run(batch, input, added, out),
+    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: &Out) {
+        match &self.means {
+            Means::Direct(plan) => plan.run(batch, input, added, out),
+            Means::Winograd(plan) => {
+                if !plan.run(batch, input, added, out) {
+                    (self.definition)().run(batch, input, added, out);
+                }
+            }
         }
     }
 
     /// Computes the first `images` of `input`, on this thread.
-    pub fn some(&self, images: usize, input: &[f32], added: Added, out: Out) {
-        match self {
-            Self::Direct(plan) => plan.some(images, input, added, out),
-            Self::Winograd(plan) => plan.some(images, input, added, out),
+    pub fn some(&self, images: usize, input: &[f32], added: Added, out: &Out) {
+        match &self.means {
+            Means::Direct(plan) => plan.some(images, input, added, out),
+            Means::Winograd(plan) => {
+                if !plan.some(images, input, added, out) {
+                    (self.definition)().some(images, input, added, out);
+                }
+            }
         }
     }
 }
@@ -69,10 +87,14 @@ impl WeightPlan {
         }
     }
 
-    /// Sums over the whole batch, the threads sharing out images or weights.
-    pub fn run(&self, input: &[f32], gradient: &[f32], out: Out) {
+    /// Sums over the whole batch, the threads sharing out images or weights. Whether they can be trusted: by Winograd's algorithm,
+    /// numbers that are not finite spread to weights that they do not reach by the definition.
+    pub fn run(&self, input: &[f32], gradient: &[f32], out: &Out) -> bool {
         match self {
-            Self::Direct(plan) => plan.run(input, gradient, out),
+            Self::Direct(plan) => {
+                plan.run(input, gradient, out);
+                true
+            }
             Self::Winograd(plan) => plan.run(input, gradient, out),
         }
     }
@@ -101,10 +123,13 @@ impl WeightPlan {
         }
     }
 
-    /// Adds up the sums of all parts and puts the weights into the checkpoint's order.
-    pub fn gather(&self, sums: &[f32], out: Out) {
+    /// Adds up the sums of all parts and puts the weights into the checkpoint's order. Whether they can be trusted.
+    pub fn gather(&self, sums: &[f32], out: &Out) -> bool {
         match self {
-            Self::Direct(plan) => plan.gather(sums, out),
+            Self::Direct(plan) => {
+                plan.gather(sums, out);
+                true
+            }
             Self::Winograd(plan) => plan.gather(sums, out),
         }
     }

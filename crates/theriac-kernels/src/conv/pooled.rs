@@ -82,7 +82,7 @@ impl Pooled {
             scratch(len, |room| {
                 // SAFETY: the working memory has room, and the plan fills it.
                 let full = unsafe {
-                    plan.some(count, &input[first * image_in..], added, Out::uninitialised(room, len));
+                    plan.some(count, &input[first * image_in..], added, &Out::uninitialised(room, len));
                     std::slice::from_raw_parts(room, len)
                 };
                 // SAFETY: each thread writes images of its own.
@@ -112,10 +112,9 @@ impl Pooled {
         let plan = wanted.input.is_some().then(|| Plan::input_gradient(cpu, algorithm, conv, weights));
         let weight_plan = wanted.weights.is_some().then(|| WeightPlan::new(cpu, algorithm, conv));
         // Many weights and few pixels: threads share out the weights, for which the whole gradient must be there.
-        if let (Some(plan), None) = (&weight_plan, weight_plan.as_ref().and_then(WeightPlan::chunks)) {
-            let full = self.spread(cpu, &kept, gradient);
+        if let (Some(_), None) = (&weight_plan, weight_plan.as_ref().and_then(WeightPlan::chunks)) {
             if let Some(out) = wanted.weights {
-                plan.run(kept.input, &full, out);
+                conv.weight_gradient(cpu, algorithm, kept.input, &self.spread(cpu, &kept, gradient), out);
             }
             let wanted = Wanted { input: wanted.input, weights: None };
             return self.backward(cpu, algorithm, kept, weights, gradient, wanted);
@@ -144,7 +143,7 @@ impl Pooled {
                     if let (Some(plan), Some(out)) = (&plan, &wanted.input) {
                         // SAFETY: each thread writes images of its own.
                         let out = unsafe { Out::uninitialised(out.at(first * image_in), count * image_in) };
-                        plan.some(count, full, Added::default(), out);
+                        plan.some(count, full, Added::default(), &out);
                     }
                     if let Some(plan) = &weight_plan {
                         let input = &kept.input[first * image_in..];
@@ -157,7 +156,10 @@ impl Pooled {
         let biases: Vec<Vec<f32>> = (0..chunks).into_par_iter().map(chunk).collect();
         if let (Some(plan), Some(out)) = (weight_plan, wanted.weights) {
             // SAFETY: every chunk has an image and wrote its sums.
-            plan.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), chunks * partial_len) }, out);
+            let sums = unsafe { std::slice::from_raw_parts(partial.as_ptr(), chunks * partial_len) };
+            if !plan.gather(sums, &out) {
+                conv.weight_gradient(cpu, Algorithm::Direct, kept.input, &self.spread(cpu, &kept, gradient), out);
+            }
         }
         let mut bias = vec![0.0; conv.outputs];
         for part in biases {

@@ -146,6 +146,37 @@ fn the_same_bits_for_any_number_of_threads() {
     same_bits(&Conv { batch: 3, height: 2, width: 2, inputs: 256, outputs: 512, kernel, stride, padding });
 }
 
+#[test]
+fn pooled_convolutions_give_the_same_bits_for_any_number_of_threads() {
+    use super::pooled::{Kept, Pooled, Wanted};
+    let [kernel, stride, padding] = [[3; 2], [1; 2], [1; 2]];
+    for (batch, size, inputs, outputs) in [(13, 9, 32, 48), (21, 28, 1, 32), (3, 2, 256, 512)] {
+        let conv = Conv { batch, height: size, width: size, inputs, outputs, kernel, stride, padding };
+        let pooled = Pooled(conv);
+        let (input, weights, bias) = (noise(conv.input_len(), 1), noise(conv.weight_len(), 2), noise(outputs, 3));
+        let gradient = noise(batch * (size / 2) * (size / 2) * outputs, 4);
+        for &algorithm in conv.algorithms(Cpu::best()) {
+            let results = [1, 2, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let cpu = Cpu::best();
+                    let mut results =
+                        [vec![f32::NAN; gradient.len()], vec![f32::NAN; input.len()], vec![f32::NAN; weights.len()]];
+                    let [output, of_input, of_weights] = results.each_mut().map(|values| &mut values[..]);
+                    let chosen = pooled.forward(cpu, algorithm, &input, &weights, Some(&bias), Out::new(output));
+                    let kept = Kept { input: &input, output, chosen: &chosen };
+                    let wanted = Wanted { input: Some(Out::new(of_input)), weights: Some(Out::new(of_weights)) };
+                    let of_bias = pooled.backward(cpu, algorithm, kept, &weights, &gradient, wanted);
+                    let numbers = results.concat().into_iter().chain(of_bias);
+                    assert!(numbers.clone().all(f32::is_finite));
+                    (numbers.map(f32::to_bits).collect::<Vec<_>>(), chosen)
+                })
+            });
+            assert!(results[0] == results[1] && results[0] == results[2], "{conv:?} {algorithm:?}");
+        }
+    }
+}
+
 fn same_bits(conv: &Conv) {
     let (input, weights, gradient) =
         (noise(conv.input_len(), 1), noise(conv.weight_len(), 2), noise(conv.output_len(), 3));

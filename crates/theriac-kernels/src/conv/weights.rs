@@ -68,7 +68,7 @@ impl WeightGradient {
     }
 
     /// Writes the gradient: `[outputs, inputs, kernel rows, kernel columns]`.
-    pub fn run(&self, input: &[f32], gradient: &[f32], out: Out) {
+    pub fn run(&self, input: &[f32], gradient: &[f32], out: &Out) {
         let conv = &self.conv;
         assert!(
             input.len() == conv.input_len() && gradient.len() == conv.output_len() && out.len() == conv.weight_len(),
@@ -157,7 +157,7 @@ impl WeightGradient {
     }
 
     /// Adds the chunks in order and puts the weights into the checkpoint's order.
-    pub fn gather(&self, sums: &[f32], out: Out) {
+    pub fn gather(&self, sums: &[f32], out: &Out) {
         let conv = &self.conv;
         let area = conv.kernel[0] * conv.kernel[1];
         let channels = self.gradient.channels_out;

@@ -2,7 +2,7 @@
 //!
 //! A step never runs as a task of a shared pool: a thread that waits inside one step would steal another whole step and hold up the first.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,8 @@ pub(super) struct Schedule<'a> {
     pub cancel: &'a AtomicBool,
     pub jobs: usize,
     pub threads: usize,
+    /// Cores that steps share when fewer are left than there are cores; none if the number of threads is fixed.
+    pub cores: Option<usize>,
 }
 
 /// What came of it.
@@ -150,16 +152,17 @@ impl Schedule<'_> {
     }
 
     fn work(&self, graph: &Graph, state: &Mutex<State>, bell: &Condvar) {
-        let pool = ThreadPoolBuilder::new().num_threads(self.threads).stack_size(STACK).build();
-        let pool = match pool {
-            Ok(pool) => pool,
-            Err(source) => {
-                guard(state).error = Some(RunError::Threads { threads: self.threads, source });
-                return bell.notify_all();
-            }
-        };
-        while let Some(index) = self.next(state, bell) {
-            let outcome = self.carry_out(index, &pool);
+        let mut pools: BTreeMap<usize, ThreadPool> = BTreeMap::new();
+        while let Some((index, threads)) = self.next(state, bell) {
+            let outcome = match pools.entry(threads) {
+                btree_map::Entry::Occupied(pool) => self.carry_out(index, pool.get()),
+                btree_map::Entry::Vacant(place) => {
+                    match ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build() {
+                        Ok(pool) => self.carry_out(index, place.insert(pool)),
+                        Err(source) => Err(RunError::Threads { threads, source }),
+                    }
+                }
+            };
             let mut state = guard(state);
             state.running -= 1;
             if let Err(error) = outcome.and_then(|outcome| self.record(&mut state, graph, index, outcome)) {
@@ -170,8 +173,11 @@ impl Schedule<'_> {
         }
     }
 
-    /// Waits for a step; `None` when there will be none.
-    fn next(&self, state: &Mutex<State>, bell: &Condvar) -> Option<usize> {
+    /// Waits for a step, and for the number of threads it gets; `None` when there will be none.
+    ///
+    /// Where no other step is waiting, a core would soon be idle: the last steps get its threads too. Those that still run beside
+    /// them make place when they are done. Results do not depend on it.
+    fn next(&self, state: &Mutex<State>, bell: &Condvar) -> Option<(usize, usize)> {
         let mut state = guard(state);
         loop {
             if self.cancel.load(Ordering::Relaxed) || state.error.is_some() {
@@ -179,7 +185,8 @@ impl Schedule<'_> {
             }
             if let Some((_, std::cmp::Reverse(index))) = state.ready.pop() {
                 state.running += 1;
-                return Some(index);
+                let share = self.cores.map_or(0, |cores| cores / (1 + state.ready.len()));
+                return Some((index, self.threads.max(share)));
             }
             if state.running == 0 {
                 return None;

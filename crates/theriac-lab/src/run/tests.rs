@@ -349,6 +349,20 @@ fn narrow_plans_share_out_the_threads() {
 }
 
 #[test]
+fn the_last_steps_get_all_cores_unless_the_threads_are_given() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for given in [None, Some(1)] {
+        let (place, toy) = (Place::new(), Toy::default());
+        let options = Options { threads: given, ..place.options(cores, 1) };
+        let config = config(SMALL);
+        run(&config, &Plan::new(&config, &toy), &toy, &options, &(), &AtomicBool::new(false)).unwrap();
+        let threads = toy.threads.lock().unwrap();
+        assert_eq!(threads.iter().max(), Some(&given.unwrap_or(cores)));
+        assert_eq!(place.read(CELLS), reference());
+    }
+}
+
+#[test]
 fn a_panicking_observer_does_not_stop_a_run() {
     struct Panics;
     impl Observer for Panics {

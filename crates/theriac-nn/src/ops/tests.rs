@@ -1,8 +1,10 @@
 //! Each operation against the framework's own, forward and backward.
 
 use burn::module::Module;
+use burn::nn::conv::Conv2d;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
 use theriac_core::Seeds;
 
 use super::conv::conv as conv2d;
@@ -22,6 +24,15 @@ fn noise<const D: usize>(shape: [usize; D], name: &str, device: &Device) -> Tens
 fn near(found: &[f32], expected: &[f32]) -> bool {
     let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
     found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4 * largest)
+}
+
+/// The same, where numbers that are not finite must be the same.
+fn alike(found: &[f32], expected: &[f32]) -> bool {
+    let finite =
+        |values: &[f32]| values.iter().map(|value| if value.is_finite() { *value } else { 0.0 }).collect::<Vec<_>>();
+    let other = |value: f32| !value.is_finite();
+    let same = |(a, b): (&f32, &f32)| !other(*a) && !other(*b) || a == b || a.is_nan() && b.is_nan();
+    found.iter().zip(expected).all(same) && near(&finite(found), &finite(expected))
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -68,7 +79,7 @@ impl burn::module::ModuleVisitor for Gathered {
 fn agree(found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
     assert_eq!(found.len(), expected.len());
     for ((name, found), (_, expected)) in found.iter().zip(expected) {
-        assert!(near(found, expected), "{name}: {found:?} {expected:?}");
+        assert!(alike(found, expected), "{name}: {found:?} {expected:?}");
     }
 }
 
@@ -90,20 +101,95 @@ fn a_convolution_is_the_frameworks() {
     }
 }
 
+/// A layer with other sizes than those of our networks.
+fn any_layer(
+    channels: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    device: &Device,
+) -> Conv2d {
+    let padding = burn::nn::PaddingConfig2d::Explicit(padding[0], padding[1], padding[0], padding[1]);
+    let config = burn::nn::conv::Conv2dConfig::new(channels, kernel).with_stride(stride).with_padding(padding);
+    init::initialise(config.init(device), &Seeds::new(1))
+}
+
+fn pooled(layer: &Conv2d, images: Tensor<4>) -> Tensor<4> {
+    conv_relu_pool(to_rows(images), layer).permute([0, 3, 1, 2])
+}
+
+fn stock_pooled(layer: &Conv2d, images: Tensor<4>) -> Tensor<4> {
+    relu(burn::nn::pool::MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init().forward(layer.forward(images)))
+}
+
 #[test]
 fn a_pooled_convolution_is_the_frameworks() {
     let device = Device::flex().autodiff();
-    let pool = || burn::nn::pool::MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
     // The last one has many weights and few pixels, which threads share out in another way.
     for (batch, channels, size) in
         [(1, [1, 5], [7, 6]), (3, [16, 16], [9, 8]), (2, [3, 40], [4, 5]), (2, [256, 512], [2, 3])]
     {
-        let layer = init::initialise(layer(channels, 3, 1, true, &device), &Seeds::new(1));
+        let layer = any_layer(channels, [3; 2], [1; 2], [1; 2], &device);
         let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
-        let found = outcome(&layer, images.clone(), |layer, images| {
-            conv_relu_pool(to_rows(images), layer).permute([0, 3, 1, 2])
-        });
-        agree(&found, &outcome(&layer, images, |layer, images| relu(pool().forward(layer.forward(images)))));
+        agree(&outcome(&layer, images.clone(), pooled), &outcome(&layer, images, stock_pooled));
+    }
+}
+
+#[test]
+fn what_is_not_finite_reaches_what_it_reaches_in_the_framework() {
+    let device = Device::flex().autodiff();
+    // By Winograd's algorithm it would reach the whole tile.
+    for (batch, channels, size) in [(2, [16, 32], [12, 12]), (2, [3, 5], [6, 7])] {
+        let layer = any_layer(channels, [3; 2], [1; 2], [1; 2], &device);
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let mut pixels = values(noise([batch, channels[0], size[0], size[1]], "images", &Device::flex()));
+            pixels[5 * size[1] + 3] = bad;
+            let images = TensorData::new(pixels, [batch, channels[0], size[0], size[1]]);
+            let images = Tensor::<4>::from_data(images, &device);
+            let found =
+                outcome(&layer, images.clone(), |layer, images| conv2d(to_rows(images), layer).permute([0, 3, 1, 2]));
+            agree(&found, &outcome(&layer, images.clone(), |layer, images| layer.forward(images)));
+            let (found, expected) = (pooled(&layer, images.clone()), stock_pooled(&layer, images));
+            assert!(alike(&values(found), &values(expected)), "{bad}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolutions_of_any_shape_are_the_frameworks(
+        batch in 1_usize..4, size in prop::array::uniform2(1_usize..9), inputs in 1_usize..5, outputs in 1_usize..5, wide in 1_usize..3,
+        kernel in prop::array::uniform2(1_usize..5), stride in prop::array::uniform2(1_usize..3), padding in prop::array::uniform2(0_usize..3),
+    ) {
+        prop_assume!((0..2).all(|axis| size[axis] + 2 * padding[axis] >= kernel[axis]));
+        let device = Device::flex().autodiff();
+        // Few channels, or as many as Winograd's algorithm takes.
+        let channels = if wide == 2 { [16 * inputs.min(2), 16 * outputs.min(2)] } else { [inputs, outputs] };
+        let layer = any_layer(channels, kernel, stride, padding, &device);
+        let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
+        let found = outcome(&layer, images.clone(), |layer, images| conv2d(to_rows(images), layer).permute([0, 3, 1, 2]));
+        agree(&found, &outcome(&layer, images.clone(), |layer, images| layer.forward(images)));
+        let output = |axis: usize| (size[axis] + 2 * padding[axis] - kernel[axis]) / stride[axis] + 1;
+        if output(0) > 1 && output(1) > 1 {
+            agree(&outcome(&layer, images.clone(), pooled), &outcome(&layer, images, stock_pooled));
+        }
+    }
+
+    // Not of the smallest sizes: the statistics of a handful of pixels are ill-conditioned, whoever computes them; and what a single
+    // channel is multiplied with has no effect once it is normalised again, so that its gradient is rounding only.
+    #[test]
+    fn residual_blocks_of_any_shape_are_the_frameworks(
+        batch in 1_usize..4, size in prop::array::uniform2(6_usize..12), inputs in 2_usize..6, outputs in 2_usize..6, wide in 1_usize..3,
+        stride in 1_usize..3,
+    ) {
+        let device = Device::flex().autodiff();
+        let channels = if wide == 2 { [16 * inputs.min(2), 16 * outputs.min(2)] } else { [inputs, outputs] };
+        let fresh = || init::initialise(Block::new(channels[0], channels[1], stride, &device), &Seeds::new(1)).train();
+        let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
+        let rows = |block: &Block, images: Tensor<4>| block.forward(to_rows(images)).permute([0, 3, 1, 2]);
+        agree(&outcome(&fresh(), images.clone(), rows), &outcome(&fresh(), images, Block::stock));
     }
 }
 

@@ -55,15 +55,17 @@ impl Winograd {
         Self { cpu, size, input, output, outputs: conv.inputs, weights }
     }
 
-    /// Computes all images of a batch, the threads sharing out their tiles.
-    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: Out) {
-        let tasks = self.tasks(batch, input, &out);
-        tasks.into_par_iter().for_each(|tiles| self.task(tiles, input, added, &out));
+    /// Computes all images of a batch, the threads sharing out their tiles. Whether all results are finite: what is not would have
+    /// spread to other pixels of its tile.
+    pub fn run(&self, batch: usize, input: &[f32], added: Added, out: &Out) -> bool {
+        let tasks = self.tasks(batch, input, out);
+        tasks.into_par_iter().map(|tiles| self.task(tiles, input, added, out)).reduce(|| true, |a, b| a & b)
     }
 
-    /// Computes the first `images` of `input`, on this thread.
-    pub fn some(&self, images: usize, input: &[f32], added: Added, out: Out) {
-        self.tasks(images, input, &out).into_iter().for_each(|tiles| self.task(tiles, input, added, &out));
+    /// The same for the first `images` of `input`, on this thread.
+    pub fn some(&self, images: usize, input: &[f32], added: Added, out: &Out) -> bool {
+        let tasks = self.tasks(images, input, out);
+        tasks.into_iter().fold(true, |finite, tiles| self.task(tiles, input, added, out) & finite)
     }
 
     /// The tiles of each task.
@@ -84,14 +86,14 @@ impl Winograd {
         (TASK_FLOATS / floats).max(fewest).next_multiple_of(ROWS)
     }
 
-    fn task(&self, tiles: Range<usize>, input: &[f32], added: Added, out: &Out) {
+    fn task(&self, tiles: Range<usize>, input: &[f32], added: Added, out: &Out) -> bool {
         let planes = self.size.inputs() * self.size.inputs();
         let at_once = self.at_once();
         let planes_in = planes * (at_once * self.input.channels + GAP);
         let planes_out = planes * (at_once * self.weights.channels + GAP);
         scratch(self.input.channels + planes_in + planes_out, |room| {
-            self.cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, added, out, room });
-        });
+            self.cpu.run(Forward { plan: self, input: input.as_ptr(), tiles, at_once, added, out, room })
+        })
     }
 }
 
@@ -186,16 +188,16 @@ struct Forward<'a> {
 }
 
 impl WithSimd for Forward<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
         sized!(self.plan.size, forward::<S>(simd, &self))
     }
 }
 
 #[inline(always)]
-fn forward<S: Simd, T, const M: usize, const N: usize>(simd: S, task: &Forward)
+fn forward<S: Simd, T, const M: usize, const N: usize>(simd: S, task: &Forward) -> bool
 where
     Input<T>: Line<N, N>,
     Output<T>: Line<N, M>,
@@ -211,6 +213,8 @@ where
     let tiles = task.tiles.clone();
     transform_tiles::<S, Input<T>, N, N>(simd, &plan.input, task.input, tiles.clone(), room, transformed, plane_in);
     let product = Product { rows: tiles.len(), depth: inputs, columns: channels };
+    // Zero times what is stored: it stays zero as long as that is finite.
+    let mut nothing = simd.splat_f32s(0.0);
     for (block, channel) in (0..plan.outputs).step_by(channels).enumerate() {
         let vectors = (plan.outputs - channel) / S::F32_LANES;
         for plane in 0..N * N {
@@ -219,8 +223,9 @@ where
             with_tile!(simd, vectors, multiply, &product, [a, b], products.wrapping_add(plane * plane_out));
         }
         let channels = channel..plan.outputs.min(channel + channels);
-        finish::<S, T, M, N>(simd, task, products, plane_out, channels);
+        finish::<S, T, M, N>(simd, task, products, plane_out, channels, &mut nothing);
     }
+    simd.reduce_sum_f32s(nothing) == 0.0
 }
 
 /// Transforms products back and stores them: some channels of all tiles.
@@ -231,6 +236,7 @@ fn finish<S: Simd, T, const M: usize, const N: usize>(
     products: *const f32,
     plane: usize,
     channels: Range<usize>,
+    nothing: &mut S::f32s,
 ) where
     Output<T>: Line<N, M>,
 {
@@ -243,17 +249,19 @@ fn finish<S: Simd, T, const M: usize, const N: usize>(
         let put = Put { task, pixel, products, plane, channels: channels.clone() };
         // Most tiles lie inside; nothing is asked for each of their pixels then.
         match (inside[0] >= M && inside[1] >= M, task.added.add) {
-            (true, None) => put.tile::<S, T, M, N>(simd, |_, _| true, |_| simd.splat_f32s(0.0)),
-            // SAFETY: the addend has the output's shape.
+            (true, None) => put.tile::<S, T, M, N>(simd, |_, _| true, |_| simd.splat_f32s(0.0), nothing),
             (true, Some(add)) => {
-                put.tile::<S, T, M, N>(simd, |_, _| true, |at| unsafe { load::<S>(add.as_ptr().add(at)) })
+                // SAFETY: the addend has the output's shape.
+                let add = |at| unsafe { load::<S>(add.as_ptr().add(at)) };
+                put.tile::<S, T, M, N>(simd, |_, _| true, add, nothing);
             }
-            (false, add) => put.tile::<S, T, M, N>(
-                simd,
-                |row, column| row < inside[0] && column < inside[1],
+            (false, add) => {
+                let inside = |row, column| row < inside[0] && column < inside[1];
                 // SAFETY: as above.
-                |at| add.map_or(simd.splat_f32s(0.0), |add| unsafe { load::<S>(add.as_ptr().add(at)) }),
-            ),
+                let add =
+                    |at| add.map_or(simd.splat_f32s(0.0), |add: &[f32]| unsafe { load::<S>(add.as_ptr().add(at)) });
+                put.tile::<S, T, M, N>(simd, inside, add, nothing);
+            }
         }
     }
 }
@@ -277,10 +285,12 @@ impl Put<'_> {
         simd: S,
         inside: impl Fn(usize, usize) -> bool,
         add: impl Fn(usize) -> S::f32s,
+        nothing: &mut S::f32s,
     ) where
         Output<T>: Line<N, M>,
     {
         let plan = self.task.plan;
+        let zero = simd.splat_f32s(0.0);
         for channel in self.channels.clone().step_by(S::F32_LANES) {
             let products = self.products.wrapping_add(channel - self.channels.start);
             let bias = self.task.added.bias.map_or(simd.splat_f32s(0.0), |bias| {
@@ -298,6 +308,7 @@ impl Put<'_> {
                     if inside(row, column) {
                         let at = row * down + column * right;
                         let sum = simd.add_f32s(simd.add_f32s(sum, bias), add(first + at));
+                        *nothing = simd.mul_add_f32s(sum, zero, *nothing);
                         // SAFETY: inside the output; tiles do not overlap.
                         unsafe { store::<S>(to.add(at), sum) };
                     }

@@ -55,8 +55,8 @@ impl WeightGradient {
         self.size.inputs() * self.size.inputs() * self.plane()
     }
 
-    /// Writes the gradient: `[outputs, inputs, 3, 3]`.
-    pub fn run(&self, input: &[f32], gradient: &[f32], out: Out) {
+    /// Writes the gradient: `[outputs, inputs, 3, 3]`. Whether all of it is finite: what is not would have spread to other weights.
+    pub fn run(&self, input: &[f32], gradient: &[f32], out: &Out) -> bool {
         let conv = &self.conv;
         assert!(
             input.len() == conv.input_len() && gradient.len() == conv.output_len() && out.len() == conv.weight_len(),
@@ -79,7 +79,7 @@ impl WeightGradient {
             });
         }
         // SAFETY: every partial sum was written above.
-        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out);
+        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out)
     }
 
     /// Adds the first `images` of `input` and `gradient` to the sums of a part, which may `begin` with them; on this thread.
@@ -94,15 +94,15 @@ impl WeightGradient {
         });
     }
 
-    /// Adds the parts in order, transforms back, and puts the weights into the checkpoint's order.
-    pub fn gather(&self, sums: &[f32], out: Out) {
+    /// Adds the parts in order, transforms back, and puts the weights into the checkpoint's order. Whether all are finite.
+    pub fn gather(&self, sums: &[f32], out: &Out) -> bool {
         assert!(sums.len() == self.chunks * self.partial_len(), "sums of all parts");
         let (sums, plane) = (sums.as_ptr(), self.plane());
-        let tasks = (0..self.conv.inputs).map(|input| Gather { plan: self, input, sums, plane, out: &out });
+        let tasks = (0..self.conv.inputs).map(|input| Gather { plan: self, input, sums, plane, out });
         let tasks: Vec<Gather> = tasks.collect();
         match self.conv.weight_len() > 1 << 14 {
-            true => tasks.into_par_iter().for_each(|task| self.cpu.run(task)),
-            false => tasks.into_iter().for_each(|task| self.cpu.run(task)),
+            true => tasks.into_par_iter().map(|task| self.cpu.run(task)).reduce(|| true, |a, b| a & b),
+            false => tasks.into_iter().fold(true, |finite, task| self.cpu.run(task) & finite),
         }
     }
 
@@ -286,21 +286,23 @@ struct Gather<'a> {
 unsafe impl Send for Gather<'_> {}
 
 impl WithSimd for Gather<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
         sized!(self.plan.size, gather::<S>(simd, &self))
     }
 }
 
 #[inline(always)]
-fn gather<S: Simd, T, const M: usize, const N: usize>(simd: S, task: &Gather)
+fn gather<S: Simd, T, const M: usize, const N: usize>(simd: S, task: &Gather) -> bool
 where
     WeightBack<T>: Line<N, 3>,
 {
     let plan = task.plan;
     let [inputs, outputs] = [plan.conv.inputs, plan.conv.outputs];
+    let zero = simd.splat_f32s(0.0);
+    let mut nothing = zero;
     for channel in (0..outputs).step_by(S::F32_LANES) {
         let from = task.sums.wrapping_add(task.input * outputs + channel);
         let sum = |row: usize, column: usize| {
@@ -310,6 +312,7 @@ where
             (1..plan.chunks).fold(part(0), |sum, chunk| simd.add_f32s(sum, part(chunk)))
         };
         both::<S, WeightBack<T>, N, 3>(simd, sum, |row, column, value| {
+            nothing = simd.mul_add_f32s(value, zero, nothing);
             for lane in 0..S::F32_LANES {
                 // SAFETY: a vector is an array of floats; the weight belongs to this input channel.
                 unsafe {
@@ -319,4 +322,5 @@ where
             }
         });
     }
+    simd.reduce_sum_f32s(nothing) == 0.0
 }
