@@ -14,6 +14,7 @@ pub(super) trait Line<const A: usize, const B: usize> {
 /// Applies a map along both axes of a tile: values come from `load(row, column)` and go to `store(row, column, value)`, each once. A
 /// tile is more than there are registers, so that nothing is held that need not be.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "a column of a matrix of rows")]
 pub(super) fn both<S: Simd, L: Line<A, B>, const A: usize, const B: usize>(
     simd: S,
     load: impl Fn(usize, usize) -> S::f32s,
