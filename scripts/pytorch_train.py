@@ -59,10 +59,11 @@ def augmented(images, generator, padding=4):
     return padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def factor(warm, done):
-    """Of the learning rate: a linear warm-up over a part of the steps, then a cosine to zero."""
+def factor(warm, step, steps):
+    """Of the learning rate: a linear warm-up over a part of the steps, then a cosine to zero; as in Theriac."""
+    done = step / steps
     if done < warm:
-        return done / warm
+        return min((step + 1) / (warm * steps), 1)
     return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
 
 
@@ -100,7 +101,8 @@ def main():
         model.train()
         order = torch.randperm(len(train), generator=generator)
         for number, chosen in enumerate(order.split(recipe["batch"])):
-            optimizer.param_groups[0]["lr"] = recipe["lr"] * factor(recipe["warm"], (epoch * batches + number) / (epochs * batches))
+            lr = recipe["lr"] * factor(recipe["warm"], epoch * batches + number, epochs * batches)
+            optimizer.param_groups[0]["lr"] = lr
             images = augmented(train[chosen], generator) if recipe["augment"] else train[chosen]
             optimizer.zero_grad(set_to_none=True)
             cross_entropy(model(tensor(images)), labels[chosen]).backward()

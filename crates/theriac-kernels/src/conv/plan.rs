@@ -31,19 +31,29 @@ impl Algorithm {
 
 impl<'a> Plan<'a> {
     pub fn forward(cpu: Cpu, algorithm: Algorithm, conv: &'a Conv, weights: &'a [f32]) -> Self {
-        let definition = move || Correlation::forward(cpu.fitting(conv.outputs), conv, weights);
-        let means = match algorithm.size() {
-            None => Means::Direct(definition()),
-            Some(size) => Means::Winograd(Winograd::forward(cpu, size, conv, weights)),
-        };
-        Self { means, definition: Box::new(definition) }
+        Self::new(
+            algorithm,
+            move || Correlation::forward(cpu.fitting(conv.outputs), conv, weights),
+            |size| Winograd::forward(cpu, size, conv, weights),
+        )
     }
 
     pub fn input_gradient(cpu: Cpu, algorithm: Algorithm, conv: &'a Conv, weights: &'a [f32]) -> Self {
-        let definition = move || Correlation::input_gradient(cpu.fitting(conv.inputs), conv, weights);
+        Self::new(
+            algorithm,
+            move || Correlation::input_gradient(cpu.fitting(conv.inputs), conv, weights),
+            |size| Winograd::input_gradient(cpu, size, conv, weights),
+        )
+    }
+
+    fn new(
+        algorithm: Algorithm,
+        definition: impl Fn() -> Correlation + Sync + 'a,
+        winograd: impl FnOnce(Size) -> Winograd,
+    ) -> Self {
         let means = match algorithm.size() {
             None => Means::Direct(definition()),
-            Some(size) => Means::Winograd(Winograd::input_gradient(cpu, size, conv, weights)),
+            Some(size) => Means::Winograd(winograd(size)),
         };
         Self { means, definition: Box::new(definition) }
     }
@@ -124,7 +134,7 @@ impl WeightPlan {
     }
 
     /// Adds up the sums of all parts and puts the weights into the checkpoint's order. Whether they can be trusted.
-    pub fn gather(&self, sums: &[f32], out: &Out) -> bool {
+    pub fn gather(&self, sums: &Out, out: &Out) -> bool {
         match self {
             Self::Direct(plan) => {
                 plan.gather(sums, out);

@@ -155,9 +155,7 @@ impl Pooled {
         };
         let biases: Vec<Vec<f32>> = (0..chunks).into_par_iter().map(chunk).collect();
         if let (Some(plan), Some(out)) = (weight_plan, wanted.weights) {
-            // SAFETY: every chunk has an image and wrote its sums.
-            let sums = unsafe { std::slice::from_raw_parts(partial.as_ptr(), chunks * partial_len) };
-            if !plan.gather(sums, &out) {
+            if !plan.gather(&sums, &out) {
                 conv.weight_gradient(cpu, Algorithm::Direct, kept.input, &self.spread(cpu, &kept, gradient), out);
             }
         }

@@ -79,7 +79,7 @@ impl WeightGradient {
         // SAFETY: the block has this size, and nobody else knows it yet.
         let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * partial_len) };
         if self.chunks == 1 {
-            self.by_weights(input, gradient, sums);
+            self.by_weights(input, gradient, &sums);
         } else {
             let image = |chunk: usize| chunk * conv.batch / self.chunks;
             let [image_in, image_out] = [conv.input_len(), conv.output_len()].map(|len| len / conv.batch);
@@ -89,8 +89,7 @@ impl WeightGradient {
                 self.some(count, input, gradient, sums.at(chunk * partial_len), true);
             });
         }
-        // SAFETY: every partial sum was written above.
-        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out);
+        self.gather(&sums, out);
     }
 
     /// Adds the first `images` of `input` and `gradient` to the sums of a part, which may `begin` with them; on this thread.
@@ -127,7 +126,7 @@ impl WeightGradient {
     }
 
     /// Sums over the whole batch, a thread taking some output channels.
-    fn by_weights(&self, input: &[f32], gradient: &[f32], sums: Out) {
+    fn by_weights(&self, input: &[f32], gradient: &[f32], sums: &Out) {
         let batch = self.conv.batch;
         let frames = |frame: &Frame, values: &[f32]| {
             let image = values.len() / batch;
@@ -156,8 +155,13 @@ impl WeightGradient {
         });
     }
 
-    /// Adds the chunks in order and puts the weights into the checkpoint's order.
-    pub fn gather(&self, sums: &[f32], out: &Out) {
+    /// Adds the chunks in order and puts the weights into the checkpoint's order. Between the sums of two weights there may be a gap,
+    /// which nobody wrote.
+    pub fn gather(&self, sums: &Out, out: &Out) {
+        assert!(
+            sums.len() == self.chunks * self.partial_len() && out.len() == self.conv.weight_len(),
+            "sums of all chunks"
+        );
         let conv = &self.conv;
         let area = conv.kernel[0] * conv.kernel[1];
         let channels = self.gradient.channels_out;
@@ -166,9 +170,11 @@ impl WeightGradient {
             for input in 0..conv.inputs {
                 for tap in 0..area {
                     let at = (tap * conv.inputs + input) * channels + output;
-                    let sum: f32 = (0..self.chunks).map(|chunk| sums[chunk * partial_len + at]).sum();
-                    // SAFETY: each thread writes the weights of its own output channels.
-                    unsafe { *out.at((output * conv.inputs + input) * area + tap) = sum };
+                    // SAFETY: every chunk has written a sum for each weight, and each thread writes the weights of its own channels.
+                    unsafe {
+                        let sum: f32 = (0..self.chunks).map(|chunk| *sums.at(chunk * partial_len + at)).sum();
+                        *out.at((output * conv.inputs + input) * area + tap) = sum;
+                    }
                 }
             }
         };

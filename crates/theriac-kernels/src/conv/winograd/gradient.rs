@@ -68,7 +68,7 @@ impl WeightGradient {
         let sums = unsafe { Out::uninitialised(partial.as_ptr(), self.chunks * partial_len) };
         if self.by_planes {
             let tiles = conv.batch * self.input.count[0] * self.input.count[1];
-            self.by_planes(tiles, [input.as_ptr(), gradient.as_ptr()], sums);
+            self.by_planes(tiles, [input.as_ptr(), gradient.as_ptr()], &sums);
         } else {
             let image = |chunk: usize| chunk * conv.batch / self.chunks;
             let [image_in, image_out] = [conv.input_len(), conv.output_len()].map(|len| len / conv.batch);
@@ -78,8 +78,7 @@ impl WeightGradient {
                 self.some(count, input, gradient, sums.at(chunk * partial_len), true);
             });
         }
-        // SAFETY: every partial sum was written above.
-        self.gather(unsafe { std::slice::from_raw_parts(partial.as_ptr(), self.chunks * partial_len) }, out)
+        self.gather(&sums, out)
     }
 
     /// Adds the first `images` of `input` and `gradient` to the sums of a part, which may `begin` with them; on this thread.
@@ -95,9 +94,10 @@ impl WeightGradient {
     }
 
     /// Adds the parts in order, transforms back, and puts the weights into the checkpoint's order. Whether all are finite.
-    pub fn gather(&self, sums: &[f32], out: &Out) -> bool {
-        assert!(sums.len() == self.chunks * self.partial_len(), "sums of all parts");
-        let (sums, plane) = (sums.as_ptr(), self.plane());
+    pub fn gather(&self, sums: &Out, out: &Out) -> bool {
+        let sizes = [self.chunks * self.partial_len(), self.conv.weight_len()];
+        assert_eq!([sums.len(), out.len()], sizes, "sums of all parts");
+        let (sums, plane) = (sums.at(0).cast_const(), self.plane());
         let tasks = (0..self.conv.inputs).map(|input| Gather { plan: self, input, sums, plane, out });
         let tasks: Vec<Gather> = tasks.collect();
         match self.conv.weight_len() > 1 << 14 {
@@ -122,7 +122,7 @@ impl WeightGradient {
         self.conv.inputs.max(self.conv.outputs)
     }
 
-    fn by_planes(&self, tiles: usize, sources: [*const f32; 2], sums: Out) {
+    fn by_planes(&self, tiles: usize, sources: [*const f32; 2], sums: &Out) {
         let (cpu, plane) = (self.cpu, self.plane());
         let planes = self.size.inputs() * self.size.inputs();
         let sources = Sources(sources);
