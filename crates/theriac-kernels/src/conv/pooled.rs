@@ -154,10 +154,10 @@ impl Pooled {
             bias
         };
         let biases: Vec<Vec<f32>> = (0..chunks).into_par_iter().map(chunk).collect();
-        if let (Some(plan), Some(out)) = (weight_plan, wanted.weights) {
-            if !plan.gather(&sums, &out) {
-                conv.weight_gradient(cpu, Algorithm::Direct, kept.input, &self.spread(cpu, &kept, gradient), out);
-            }
+        if let (Some(plan), Some(out)) = (weight_plan, wanted.weights)
+            && !plan.gather(&sums, &out)
+        {
+            conv.weight_gradient(cpu, Algorithm::Direct, kept.input, &self.spread(cpu, &kept, gradient), out);
         }
         let mut bias = vec![0.0; conv.outputs];
         for part in biases {

@@ -83,7 +83,7 @@ impl Tiles {
         pixels
     }
 
-    /// Asks for what the tile below adds to the pixels of a tile of `size` pixels a side, or at the end of an image about that.
+    /// Asks for what the tile below adds to the `N` x `N` pixels of a tile, or at the end of an image about that.
     #[inline(always)]
     fn prefetch<const N: usize>(&self, images: *const f32, tile: usize) {
         let (image, [top, left]) = self.place(tile);
