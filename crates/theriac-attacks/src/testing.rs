@@ -61,7 +61,7 @@ pub fn surrogate(data: &Dataset) -> Network {
     let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(1)).unwrap();
     let recipe = TrainConfig { epochs: 5, batch: 20, curve: false, ..TrainConfig::default() };
     let set = TrainingSet { train: data, test: data, probe: None };
-    theriac_train::train(network, set, &recipe.into(), &Seeds::new(1), &|_| {}).unwrap().network
+    theriac_train::train(network, set, &recipe.into(), &Seeds::new(1), &()).unwrap().network
 }
 
 /// Runs an attack on `train` with the streams of `seed` and, in case it asks for one, a surrogate.

@@ -1,9 +1,11 @@
 //! Files that are either there as a whole or not at all, and errors that name the path.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Digest;
 
 /// A file or folder that could not be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -37,19 +39,76 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// Names the file.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    let named = |word: &str| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{word}.part"));
-        path.with_file_name(name)
-    };
-    let begun = reserve(|word| Ok((File::create_new(named(word))?, named(word))));
-    let (mut file, part) = begun.map_err(FileError::at("write", path))?;
-    let write = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, path));
-    write.map_err(|source| {
+    let mut file = PartFile::begin(path)?;
+    file.write(content)?;
+    file.finish().map(drop)
+}
+
+/// A file that is written in pieces under another name, and is there as a whole once it is finished.
+#[derive(Debug)]
+pub struct PartFile {
+    path: PathBuf,
+    part: PathBuf,
+    /// Taken when the file is finished.
+    file: Option<BufWriter<File>>,
+    hasher: blake3::Hasher,
+}
+
+impl PartFile {
+    /// Begins the file that will be at `path`.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn begin(path: &Path) -> Result<Self, FileError> {
+        let named = |word: &str| {
+            let mut name = path.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".{word}.part"));
+            path.with_file_name(name)
+        };
+        let begun = reserve(|word| Ok((File::create_new(named(word))?, named(word))));
+        let (file, part) = begun.map_err(FileError::at("write", path))?;
+        let file = Some(BufWriter::new(file));
+        Ok(Self { path: path.to_owned(), part, file, hasher: blake3::Hasher::new() })
+    }
+
+    /// Appends `content`.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn write(&mut self, content: &[u8]) -> Result<(), FileError> {
+        self.hasher.update(content);
+        let file = self.file.as_mut().expect("only a finished file has none");
+        file.write_all(content).map_err(FileError::at("write", &self.path))
+    }
+
+    /// Puts the file in its place once it is on the disk. The hash of all of it.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn finish(mut self) -> Result<Digest, FileError> {
+        let file = self.file.take().expect("a file is finished once");
+        let synced = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        match synced.and_then(|()| fs::rename(&self.part, &self.path)) {
+            Ok(()) => Ok(Digest::from(self.hasher.finalize())),
+            Err(source) => {
+                self.discard();
+                Err(FileError { action: "write", path: self.path.clone(), source })
+            }
+        }
+    }
+
+    fn discard(&self) {
         // Nothing more can be done about a part that cannot be removed.
-        drop(fs::remove_file(&part));
-        FileError { action: "write", path: path.to_owned(), source }
-    })
+        drop(fs::remove_file(&self.part));
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            self.discard();
+        }
+    }
 }
 
 /// Calls `make` with names that no other thread uses until it finds one that nobody uses: processes in two containers may share a folder
@@ -78,6 +137,25 @@ mod tests {
         write_atomically(&path, b"one").unwrap();
         write_atomically(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_in_pieces_is_there_when_it_is_finished_and_leaves_nothing_if_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let begin = || {
+            let mut file = PartFile::begin(&path).unwrap();
+            file.write(b"one\n").unwrap();
+            file.write(b"two\n").unwrap();
+            file
+        };
+        drop(begin());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let file = begin();
+        assert!(!path.exists());
+        assert_eq!(file.finish().unwrap(), Digest::of(b"one\ntwo\n"));
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

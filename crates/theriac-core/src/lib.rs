@@ -16,6 +16,7 @@ pub mod param;
 pub mod probe;
 pub mod record;
 pub mod seed;
+pub mod session;
 pub mod stats;
 pub mod threat;
 
@@ -27,4 +28,5 @@ pub use method::{Family, Hook, Kind, MethodInfo, Paper};
 pub use param::{Param, ParamError, Range, Value, Values};
 pub use probe::{Aim, Probe};
 pub use seed::Seeds;
+pub use session::{Session, Wish};
 pub use threat::{Budget, Capability, Goal, Knowledge, Stage, ThreatModel};

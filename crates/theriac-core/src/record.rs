@@ -54,8 +54,20 @@ pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
 pub enum Outcome {
     /// All metrics were measured.
     Ok,
-    /// It could not be computed, and why.
+    /// It could not be computed, and why. Running the study again tries it again.
     Failed(String),
+    /// A training that it stands on diverged, and how. That is a result: the same training diverges again.
+    Diverged(String),
+}
+
+impl Outcome {
+    /// Why there are no numbers, if there are none.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ok => None,
+            Self::Failed(reason) | Self::Diverged(reason) => Some(reason),
+        }
+    }
 }
 
 /// One epoch of a training.
@@ -228,6 +240,44 @@ pub struct Manifest {
     pub seconds: f64,
     /// One entry a step.
     pub steps: Vec<StepRecord>,
+    /// The comparisons that the config asks for, in its order.
+    #[serde(default)]
+    pub compares: Vec<CompareRecord>,
+    /// Which part of the plan this is; absent for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardRecord>,
+}
+
+/// Methods that a config wants compared, each with each, paired by seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompareRecord {
+    /// The experiment's name.
+    pub experiment: String,
+    /// What is compared: `attack`, `defense` or `model`. Everything else is equal in the cells of a pair.
+    pub of: String,
+    /// The names of the methods, at least two.
+    pub names: Vec<String>,
+    /// The metrics to compare, at least one.
+    pub metrics: Vec<String>,
+}
+
+/// A part of a plan that was run by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Which part, counted from 1.
+    pub index: usize,
+    /// Of how many.
+    pub of: usize,
+    /// The identity of the whole plan.
+    pub plan: String,
+    /// The position in the whole plan of each line of `cells.jsonl`.
+    pub cells: Vec<usize>,
+    /// The position in the whole plan of the cell that each line of `gallery.jsonl` comes from.
+    pub gallery: Vec<usize>,
+    /// The position in the whole plan of each entry of `steps`.
+    pub steps: Vec<usize>,
+    /// Cells and distinct steps of the whole plan.
+    pub whole: (usize, usize),
 }
 
 /// One step of a run, with its cost.

@@ -42,6 +42,16 @@ impl Stream {
         self.0.random()
     }
 
+    /// How far the stream has been read.
+    pub fn position(&self) -> u128 {
+        self.0.get_word_pos()
+    }
+
+    /// Goes to a [`position`](Self::position) of the same stream.
+    pub fn seek(&mut self, position: u128) {
+        self.0.set_word_pos(position);
+    }
+
     /// A whole number below `bound`, without bias.
     ///
     /// # Panics
@@ -99,6 +109,18 @@ impl Stream {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_stream_goes_on_where_another_one_was() {
+        let mut read = Seeds::new(3).stream("a");
+        for _ in 0..5 {
+            read.normal();
+            read.below(7);
+            let mut other = Seeds::new(3).stream("a");
+            other.seek(read.position());
+            assert_eq!(other.bits(), read.clone().bits());
+        }
+    }
 
     #[test]
     fn streams_are_value_stable_and_independent() {

@@ -98,7 +98,7 @@ mod tests {
             defense.train(&mut recipe).unwrap();
         }
         let set = TrainingSet { train: data, test: data, probe: None };
-        train(toy_network(data), set, &recipe, &Seeds::new(1), &|_| {}).unwrap().network
+        train(toy_network(data), set, &recipe, &Seeds::new(1), &()).unwrap().network
     }
 
     /// Mean loss under an untargeted attack of the size trained against, and accuracy without one.

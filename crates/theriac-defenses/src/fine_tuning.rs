@@ -56,7 +56,7 @@ impl Defense for FineTuning {
             ..context.recipe.clone()
         };
         let set = TrainingSet { train: &trusted, test: &trusted, probe: None };
-        let trained = train(context.model.clone(), set, &recipe.into(), context.seeds, context.progress)?;
+        let trained = train(context.model.clone(), set, &recipe.into(), context.seeds, context.session)?;
         Ok(trained.network)
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     fn fit(data: &Dataset) -> Network {
         let recipe = TrainConfig { epochs: 6, batch: 32, ..TrainConfig::default() };
         let set = TrainingSet { train: data, test: data, probe: None };
-        train(toy_network(data), set, &recipe.into(), &Seeds::new(1), &|_| {}).unwrap().network
+        train(toy_network(data), set, &recipe.into(), &Seeds::new(1), &()).unwrap().network
     }
 
     fn repair(model: &Network, trusted: &Dataset) -> Network {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn repair_by(recipe: &TrainConfig, model: &Network, trusted: &Dataset) -> Network {
-        let context = RepairContext { model, trusted, recipe, seeds: &Seeds::new(4), progress: &|_| {} };
+        let context = RepairContext { model, trusted, recipe, seeds: &Seeds::new(4), session: &() };
         FineTuning { trusted: 0.3, epochs: 15, lr: 0.05 }.repair(&context).unwrap()
     }
 

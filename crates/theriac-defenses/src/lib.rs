@@ -7,7 +7,7 @@ mod testing;
 mod two_means;
 mod vetting;
 
-use theriac_core::{ChangeSet, Dataset, Facts, Matrix, MethodInfo, ParamError, Seeds, Values};
+use theriac_core::{ChangeSet, Dataset, Facts, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
 
@@ -77,8 +77,8 @@ pub struct RepairContext<'a> {
     pub recipe: &'a TrainConfig,
     /// The defense's own streams of random numbers.
     pub seeds: &'a Seeds,
-    /// Hears the fraction that is done.
-    pub progress: &'a dyn Fn(f64),
+    /// Hears the fraction that is done, and keeps what a training needs to be resumed.
+    pub session: &'a dyn Session,
 }
 
 /// What a defender has in hand to guard a deployed model.

@@ -251,7 +251,7 @@ mod tests {
         let data = taught.apply(trusted).unwrap();
         let set = TrainingSet { train: &data, test: trusted, probe: None };
         let recipe = TrainConfig { epochs: 4, batch: 32, ..TrainConfig::default() };
-        let model = train(toy_network(&data), set, &recipe.into(), &Seeds::new(1), &|_| {}).unwrap().network;
+        let model = train(toy_network(&data), set, &recipe.into(), &Seeds::new(1), &()).unwrap().network;
         let context = GuardContext { model: &model, trusted, seeds: &Seeds::new(2) };
         let guard = strip.guard(&context).unwrap();
         (guard.scores(inputs), guard.threshold())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use theriac_core::{Digest, Facts, Kind, MethodInfo, Param, ParamError, record::MethodRecord};
+use theriac_core::{Digest, Facts, Kind, MethodInfo, Param, ParamError, Session, record::MethodRecord};
 
 /// What is known of a data set before a step runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,8 +99,8 @@ pub struct Job<'a> {
     pub step: &'a Step,
     /// The finished inputs by name: the step that made them, and the folder with its files.
     pub inputs: BTreeMap<&'a str, (&'a Step, PathBuf)>,
-    /// To be called now and then with the fraction that is done.
-    pub progress: &'a (dyn Fn(f64) + Sync),
+    /// Hears how far it is, keeps what a long step needs to be resumed, and may ask it to stop.
+    pub session: &'a (dyn Session + Sync),
 }
 
 impl Job<'_> {
@@ -110,8 +110,40 @@ impl Job<'_> {
     }
 }
 
+/// What a step takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds on one thread.
+    pub seconds: f64,
+    /// Memory beside that of the process, in MiB.
+    pub memory_mib: f64,
+}
+
 /// The files that a step leaves, by name. The first one is the main one.
 pub type Files = Vec<(String, Vec<u8>)>;
+
+/// Why a step left no files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It could not be carried out, and why. The next run tries it again.
+    Failed(String),
+    /// A training diverged, and how. That is a result, which is kept: it would diverge again.
+    Diverged(String),
+    /// It was asked to stop, and has saved what it needs to go on.
+    Stopped,
+}
+
+impl From<String> for Halt {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<&str> for Halt {
+    fn from(reason: &str) -> Self {
+        Self::Failed(reason.to_owned())
+    }
+}
 
 /// Carries out steps. The engine calls it from several threads at once; each call runs inside a pool of its own.
 pub trait Bench: Sync {
@@ -141,12 +173,12 @@ pub trait Bench: Sync {
     /// The same for a training recipe (`[train]`).
     fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError>;
 
-    /// Seconds that a step is expected to take on one thread.
-    fn estimate(&self, step: &Step, facts: &Facts) -> f64;
+    /// What a step is expected to take.
+    fn estimate(&self, step: &Step, facts: &Facts) -> Cost;
 
     /// Carries out a step.
     ///
     /// # Errors
-    /// A message for a person; the cells that need this step are recorded as failed and the run goes on.
-    fn run(&self, job: &Job) -> Result<Files, String>;
+    /// Why there are no files; the cells that need this step are recorded without numbers and the run goes on.
+    fn run(&self, job: &Job) -> Result<Files, Halt>;
 }

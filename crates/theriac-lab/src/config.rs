@@ -2,16 +2,18 @@
 //! written out. Everything that is wrong is told at once.
 
 mod check;
+mod compare;
 mod fault;
 mod method;
 mod node;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use theriac_core::{Digest, Values, record::MethodRecord};
+use theriac_core::{Digest, Kind, Values, record::MethodRecord};
 
 use crate::bench::{Bench, DatasetCard};
 pub use fault::{ConfigError, Fault, Faults, Rule};
@@ -48,6 +50,19 @@ pub struct Experiment {
     pub attacks: Vec<MethodRecord>,
     /// The defenses, without `none`, which is always there.
     pub defenses: Vec<Defense>,
+    /// What is to be compared by tests.
+    pub compares: Vec<Compare>,
+}
+
+/// Methods of one kind that are compared, each with each, on metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// Attacks, defenses or networks.
+    pub of: Kind,
+    /// The names of the methods, at least two.
+    pub names: Vec<String>,
+    /// At least one.
+    pub metrics: Vec<String>,
 }
 
 /// A defense and where it is used.
@@ -121,6 +136,8 @@ struct ResolvedExperiment<'a> {
     attack: Vec<ResolvedMethod<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     defense: Vec<ResolvedMethod<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    compare: Vec<BTreeMap<String, &'a [String]>>,
 }
 
 #[derive(Serialize)]
@@ -149,6 +166,9 @@ impl<'a> ResolvedExperiment<'a> {
             let method = ResolvedMethod::new(&defense.method);
             ResolvedMethod { against: defense.against.as_deref(), ..method }
         };
+        let compare = |compare: &'a Compare| {
+            BTreeMap::from([(format!("{}s", compare.of), &*compare.names), ("metrics".to_owned(), &*compare.metrics)])
+        };
         Self {
             name: &experiment.name,
             question: &experiment.question,
@@ -159,6 +179,7 @@ impl<'a> ResolvedExperiment<'a> {
             train: all(&experiment.trains),
             attack: all(&experiment.attacks),
             defense: experiment.defenses.iter().map(defense).collect(),
+            compare: experiment.compares.iter().map(compare).collect(),
         }
     }
 }

@@ -46,6 +46,15 @@ pub enum Entry {
         /// Why.
         reason: String,
     },
+    /// A training diverged, which is a result.
+    Diverged {
+        /// Its address.
+        address: Digest,
+        /// For people.
+        label: String,
+        /// How.
+        reason: String,
+    },
     /// An entry of the store was damaged and set aside.
     Damaged {
         /// Its address.
@@ -137,8 +146,8 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file, length: whole as u64, cut: false }, entries))
     }
 
-    /// Appends one line and waits until it is on the disk. A line that could not be written is taken back, so that no later one follows
-    /// half of it.
+    /// Appends one line. A line that could not be written is taken back, so that no later one follows half of it. What a kill leaves is
+    /// whole lines; a power cut may take the last ones, of which the store has the substance.
     ///
     /// # Errors
     /// The disk refuses, or could not take back an earlier line.
@@ -150,8 +159,7 @@ impl Journal {
             if self.cut {
                 return Err(std::io::Error::other("it ends within a line that could not be written"));
             }
-            self.file.write_all(&text)?;
-            self.file.sync_data()
+            self.file.write_all(&text)
         };
         if let Err(source) = write() {
             let taken_back = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));

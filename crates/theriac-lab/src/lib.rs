@@ -9,12 +9,15 @@ pub mod journal;
 pub mod plan;
 pub mod run;
 pub mod store;
-#[cfg(test)]
-mod toy;
+pub mod throughput;
+#[cfg(any(test, feature = "toy"))]
+#[doc(hidden)]
+pub mod toy;
 
-pub use bench::{Bench, DatasetCard, Files, Job, Step, StepKind};
+pub use bench::{Bench, Cost, DatasetCard, Files, Halt, Job, Step, StepKind};
 pub use config::{Config, ConfigError};
 pub use plan::{Plan, Summary};
 pub use run::{Event, Observer, Options, Outcome, RunError, Totals, run};
 pub use store::Store;
 pub use theriac_core::files;
+pub use throughput::Throughput;

@@ -1,7 +1,9 @@
 //! The plan: the cells of a study over a graph of steps in which equal steps are one.
 
 mod compose;
+mod draw;
 mod label;
+mod shard;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +12,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use theriac_core::{Digest, record::MethodRecord};
 
-use crate::bench::{Bench, Step, StepKind};
+use crate::bench::{Bench, Cost, Step, StepKind};
 use crate::config::Config;
 use crate::store::Store;
+use crate::throughput::Throughput;
 pub(crate) use label::{brief, filter_labels};
 
 /// Cells and steps of a study.
@@ -39,7 +42,9 @@ pub struct PlannedStep {
     pub step: Step,
     /// The positions of its inputs in the plan.
     pub inputs: Vec<usize>,
-    /// Seconds that it is expected to take on one thread.
+    /// What it takes, by its arithmetic alone.
+    pub estimate: Cost,
+    /// Seconds that it is expected to take on one thread of this machine; see [`Plan::calibrate`].
     pub seconds: f64,
 }
 
@@ -97,12 +102,21 @@ pub struct Summary {
     pub in_store: usize,
     /// Seconds that the remaining steps are expected to take.
     pub seconds: f64,
+    /// Memory that the largest of the remaining steps are expected to take side by side, in MiB.
+    pub memory_mib: f64,
 }
 
 impl Plan {
     /// Plans a study.
     pub fn new(config: &Config, bench: &dyn Bench) -> Self {
         compose::compose(config, bench)
+    }
+
+    /// Corrects the estimates by what was measured on this machine.
+    pub fn calibrate(&mut self, throughput: &Throughput) {
+        for planned in &mut self.steps {
+            planned.seconds = planned.estimate.seconds * throughput.factor(&planned.step);
+        }
     }
 
     /// Which steps have to be run when `there` says of a position whether that step is finished: those that a cell reads, and their inputs.
@@ -152,6 +166,14 @@ impl Plan {
         for planned in &self.steps {
             *by_kind.entry(planned.step.kind).or_default() += 1;
         }
+        let mut memory: Vec<f64> = self
+            .steps
+            .iter()
+            .zip(&due)
+            .filter(|(_, due)| **due)
+            .map(|(planned, _)| planned.estimate.memory_mib)
+            .collect();
+        memory.sort_by(|one, two| two.total_cmp(one));
         Summary {
             cells: self.cells.len(),
             steps: self.steps.len(),
@@ -159,6 +181,7 @@ impl Plan {
             shared: self.unshared - self.steps.len(),
             in_store: due.iter().filter(|due| !**due).count(),
             seconds: self.seconds(&due, jobs),
+            memory_mib: memory.iter().take(jobs).sum(),
         }
     }
 }

@@ -1,21 +1,31 @@
 //! The store: the files of every finished step, in a folder named by the step's content address.
 //!
 //! ```text
-//! ab/abcdef.../weights.safetensors ...   what the step left
-//!              step.json                 what it was, and what it cost
-//!              checksums.json            the BLAKE3 hash of each of these files
-//! damaged/abcdef...-7-0/                 why.txt, and entry/: an entry that did not match its checksums
-//! part/                                  entries that are being written
+//! ab/abcdef.../         weights.safetensors ...   what the step left
+//!                       step.json                 what it was, and what it cost
+//!                       checksums.json            the BLAKE3 hash of each of these files
+//! damaged/abcdef...-7-0/                          why.txt, and entry/: an entry that did not match its checksums
+//! part/                                           entries that are being written
+//! claims/abc                                       locked by the process that runs a step of such an address
+//! checkpoints/abcdef...                           where a training goes on after a stop or a crash
+//! throughput.json                                 how long steps take on this machine
 //! ```
 //!
-//! Several processes may share a store: entries appear by renaming a whole folder. After a power cut an entry may be there with lost
-//! content; checksums find that, and the step is run again, which is cheaper than waiting for the disk after every step.
+//! Several processes may share a store: entries appear by renaming a whole folder, and locks say who is there. The system takes a lock
+//! back when its process ends, however that happens. After a power cut an entry may be there with lost content; checksums find that, and
+//! the step is run again, which is cheaper than waiting for the disk after every step.
+
+mod checkpoints;
+mod claims;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use theriac_core::Digest;
@@ -23,17 +33,20 @@ use theriac_core::Digest;
 use crate::bench::{Files, Step};
 use crate::files::{FileError, create_folder, reserve};
 
+pub use claims::Claim;
+pub use sweep::{Entry, Swept};
+
 const NOTE: &str = "step.json";
 const CHECKSUMS: &str = "checksums.json";
 /// The version of the layout.
 const FORMAT: u32 = 1;
-/// Parts older than this belong to a process that was killed.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder of finished steps.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Held while the store is in use, so that nobody cleans it up.
+    _lock: Option<Arc<File>>,
 }
 
 /// What an entry tells about its step.
@@ -49,6 +62,18 @@ pub struct Note {
     pub peak_memory_mib: f64,
     /// The name of the main file.
     pub main: String,
+    /// How the training diverged, if it did. Such an entry has no other file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
+}
+
+/// What the end of a step has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Highest resident memory of the process when it ended, in MiB.
+    pub peak_memory_mib: f64,
 }
 
 /// A finished step.
@@ -81,27 +106,51 @@ pub enum Found {
 }
 
 impl Store {
-    /// Opens the store at `root`, which is made if it is not there.
+    /// Opens the store at `root`, which is made if it is not there. While it is open, nobody cleans it up.
     ///
     /// # Errors
     /// It cannot be made or read.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, FileError> {
         let store = Self::at(root);
-        let parts = store.parts();
-        create_folder(&parts)?;
-        for part in fs::read_dir(&parts).map_err(FileError::at("read the folder", &parts))?.flatten() {
-            let age = part.metadata().and_then(|data| data.modified()).ok().and_then(|then| then.elapsed().ok());
-            if age.is_some_and(|age| age > STALE) {
-                // Litter is not worth an error.
-                drop(fs::remove_dir_all(part.path()));
+        create_folder(&store.parts())?;
+        let lock = store.lock_file()?;
+        match lock.try_lock() {
+            // Nobody else is here: what lies half written was left by processes that were killed.
+            Ok(()) => {
+                store.clear_litter();
+                lock.unlock().map_err(FileError::at("unlock", &store.lock_path()))?;
             }
+            Err(TryLockError::WouldBlock) => {}
+            // Some network file systems know no locks; on them, cleaning up is for quiet hours.
+            Err(TryLockError::Error(_)) => return Ok(store),
         }
-        Ok(store)
+        lock.lock_shared().map_err(FileError::at("lock", &store.lock_path()))?;
+        Ok(Self { _lock: Some(Arc::new(lock)), ..store })
     }
 
     /// The store at `root` to look into; nothing is made there.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), _lock: None }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
+
+    fn lock_file(&self) -> Result<File, FileError> {
+        let path = self.lock_path();
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        file.map_err(FileError::at("write", &path))
+    }
+
+    /// Removes what only a killed process leaves. Litter is not worth an error.
+    fn clear_litter(&self) {
+        for folder in [self.parts(), self.claims()] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
+            }
+        }
     }
 
     /// Where the store is.
@@ -154,12 +203,32 @@ impl Store {
     /// Stores what a step left.
     ///
     /// # Errors
+    /// The disk refuses; nothing is left behind then.
+    pub fn insert(&self, step: &Step, files: &Files, spent: Spent) -> Result<Stored, FileError> {
+        let main = files.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        self.put(step, files, spent, main, None)
+    }
+
+    /// Stores that a training diverged.
+    ///
+    /// # Errors
     /// The disk refuses.
-    pub fn insert(&self, step: &Step, files: &Files, seconds: f64, peak_memory_mib: f64) -> Result<Stored, FileError> {
+    pub fn insert_diverged(&self, step: &Step, how: &str, spent: Spent) -> Result<Stored, FileError> {
+        self.put(step, &Vec::new(), spent, String::new(), Some(how.to_owned()))
+    }
+
+    fn put(
+        &self,
+        step: &Step,
+        files: &Files,
+        spent: Spent,
+        main: String,
+        diverged: Option<String>,
+    ) -> Result<Stored, FileError> {
         let address = step.address();
         let folder = self.folder(&address);
-        let main = files.first().map(|(name, _)| name.clone()).unwrap_or_default();
-        let note = Note { format: FORMAT, step: step.clone(), seconds, peak_memory_mib, main };
+        let Spent { seconds, peak_memory_mib } = spent;
+        let note = Note { format: FORMAT, step: step.clone(), seconds, peak_memory_mib, main, diverged };
         let text = serde_json::to_vec_pretty(&note).expect("plain data serialises to JSON");
         let all = || files.iter().map(|(name, content)| (name.as_str(), content)).chain([(NOTE, &text)]);
         let checksums: BTreeMap<String, Digest> =
@@ -167,16 +236,19 @@ impl Store {
         let sums = serde_json::to_vec_pretty(&checksums).expect("plain data serialises to JSON");
 
         let part = reserve_folder(&self.parts(), &address.short(16))?;
-        for (name, content) in all().chain([(CHECKSUMS, &sums)]) {
-            let path = part.join(name);
-            fs::write(&path, content).map_err(FileError::at("write", &path))?;
-        }
-        let shelf = folder.parent().unwrap_or(&self.root);
-        create_folder(shelf)?;
-        if let Err(source) = fs::rename(&part, &folder) {
+        let write = || {
+            for (name, content) in all().chain([(CHECKSUMS, &sums)]) {
+                let path = part.join(name);
+                fs::write(&path, content).map_err(FileError::at("write", &path))?;
+            }
+            create_folder(folder.parent().unwrap_or(&self.root))
+        };
+        let moved = write().and_then(|()| fs::rename(&part, &folder).map_err(FileError::at("write", &folder)));
+        if let Err(error) = moved {
+            // A full disk needs the space.
             drop(fs::remove_dir_all(&part));
-            // Another process was faster; equal steps leave equal results, so its entry is as good.
-            return verify(&folder).map_err(|_| FileError { action: "write", path: folder, source });
+            // Maybe another process was faster; equal steps leave equal results, so its entry is as good.
+            return verify(&folder).map_err(|_| error);
         }
         Ok(Stored { folder, note, checksums })
     }
@@ -257,81 +329,4 @@ fn verify(folder: &Path) -> Result<Stored, Trouble> {
         checked(folder, name, expected)?;
     }
     Ok(entry)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::toy;
-
-    fn store() -> (tempfile::TempDir, Store, Step) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("store")).unwrap();
-        let step = toy::plan(toy::SMALL).steps[0].step.clone();
-        let files = vec![("poison.json".to_owned(), b"{}".to_vec()), ("changes.bin".to_owned(), vec![0, 255])];
-        store.insert(&step, &files, 0.5, 2.0).unwrap();
-        (folder, store, step)
-    }
-
-    #[test]
-    fn an_entry_is_found_again_with_its_cost() {
-        let (_folder, store, step) = store();
-        let Found::Good(entry) = store.find(&step.address()).unwrap() else { panic!("the entry is there") };
-        assert_eq!((entry.note.seconds, entry.note.peak_memory_mib), (0.5, 2.0));
-        assert_eq!(entry.note.step, step);
-        assert_eq!(entry.output(), Some(Digest::of(b"{}")));
-        assert!(store.contains(&step.address()));
-        assert!(matches!(store.find(&Digest::of(b"other")).unwrap(), Found::Nothing));
-    }
-
-    #[test]
-    fn every_kind_of_damage_is_found_and_set_aside() {
-        type Harm = fn(&Path);
-        let harms: [(&str, Harm); 4] = [
-            ("`changes.bin` has the hash", |folder| fs::write(folder.join("changes.bin"), [0, 254]).unwrap()),
-            ("`changes.bin` cannot be read", |folder| fs::remove_file(folder.join("changes.bin")).unwrap()),
-            ("`checksums.json` is not", |folder| fs::write(folder.join(CHECKSUMS), b"{").unwrap()),
-            ("`step.json` has the hash", |folder| fs::write(folder.join(NOTE), b"{}").unwrap()),
-        ];
-        for (expected, harm) in harms {
-            let (_folder, store, step) = store();
-            harm(&store.folder(&step.address()));
-            let Found::Damaged(why) = store.find(&step.address()).unwrap() else { panic!("{expected}") };
-            assert!(why.starts_with(expected), "{why}");
-            assert!(!store.contains(&step.address()));
-            let aside = fs::read_dir(store.root().join("damaged")).unwrap().next().unwrap().unwrap();
-            assert!(fs::read_to_string(aside.path().join("why.txt")).unwrap().starts_with(expected));
-            assert!(aside.path().join("entry").is_dir());
-        }
-    }
-
-    #[test]
-    fn what_the_disk_refuses_to_read_is_no_damage() {
-        let (_folder, store, step) = store();
-        let path = store.folder(&step.address()).join("changes.bin");
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        let message = store.find(&step.address()).unwrap_err().to_string();
-        assert!(message.starts_with("failed to read `") && message.contains("changes.bin`: "), "{message}");
-        assert!(store.contains(&step.address()) && !store.root().join("damaged").exists());
-    }
-
-    #[test]
-    fn a_look_at_the_note_reads_no_other_file() {
-        let (_folder, store, step) = store();
-        let folder = store.folder(&step.address());
-        fs::write(folder.join("changes.bin"), "damage").unwrap();
-        assert_eq!(store.look_up(&step.address()).unwrap().unwrap().note.seconds, 0.5);
-        fs::write(folder.join(NOTE), "damage").unwrap();
-        assert!(store.look_up(&step.address()).unwrap().is_none());
-        assert!(store.look_up(&Digest::of(b"other")).unwrap().is_none());
-    }
-
-    #[test]
-    fn storing_a_step_twice_keeps_the_first() {
-        let (_folder, store, step) = store();
-        let entry = store.insert(&step, &vec![("poison.json".to_owned(), b"{}".to_vec())], 9.0, 9.0).unwrap();
-        assert_eq!(entry.note.seconds, 0.5);
-        assert_eq!(fs::read_dir(store.root().join("part")).unwrap().count(), 0);
-    }
 }

@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "a part of tests and benchmarks")]
 //! A bench for tests: methods in name only, steps that take microseconds and leave small files that depend on all their inputs.
 
 use std::collections::BTreeMap;
@@ -7,10 +8,10 @@ use serde_json::json;
 use theriac_core::record::MethodRecord;
 use theriac_core::{
     Capability, Digest, Facts, Family, Goal, Hook, Kind, Knowledge, MethodInfo, Param, ParamError, Range, Shape, Stage,
-    ThreatModel, Value,
+    ThreatModel, Value, Wish,
 };
 
-use crate::bench::{Bench, DatasetCard, Files, Job, Step, StepKind};
+use crate::bench::{Bench, Cost, DatasetCard, Files, Halt, Job, Step, StepKind};
 use crate::config::{Config, Faults};
 use crate::plan::Plan;
 
@@ -76,7 +77,7 @@ static DEFENSES: &[MethodInfo] = &[
 ];
 
 /// A small study.
-pub(crate) const SMALL: &str = r#"
+pub const SMALL: &str = r#"
 name = "small"
 seeds = 2
 [data]
@@ -96,11 +97,21 @@ name = "prune"
 
 /// The bench.
 #[derive(Default)]
-pub(crate) struct Toy {
+pub struct Toy {
     /// Steps whose JSON contains this fail.
     pub fail: Option<&'static str>,
+    /// Which steps diverge.
+    pub diverge: Option<fn(&Step) -> bool>,
     /// Steps whose JSON contains this panic.
     pub panic: Option<&'static str>,
+    /// Trainings go through so many epochs, each of which can be saved.
+    pub epochs: usize,
+    /// Epochs that were gone through.
+    pub walked: Mutex<usize>,
+    /// Called at each epoch.
+    pub each: Option<Box<dyn Fn(usize) + Sync + Send>>,
+    /// Whether `ran` and `threads` are not kept.
+    pub forget: bool,
     /// What was run.
     pub ran: Mutex<Vec<Step>>,
     /// The number of threads that each had.
@@ -108,6 +119,25 @@ pub(crate) struct Toy {
 }
 
 impl Toy {
+    /// What a training does: epoch after epoch, from where it was stopped.
+    fn walk(&self, job: &Job) -> Result<(), Halt> {
+        let first = job.session.resume().map_or(0, |state| usize::from(state[0]));
+        for epoch in first..self.epochs {
+            if let Some(each) = &self.each {
+                each(epoch);
+            }
+            *self.walked.lock().unwrap() += 1;
+            let wish = job.session.wish();
+            if wish != Wish::GoOn {
+                job.session.save(&[epoch as u8 + 1]);
+            }
+            if wish == Wish::Stop {
+                return Err(Halt::Stopped);
+            }
+        }
+        Ok(())
+    }
+
     /// How many steps of `kind` were run.
     pub fn count(&self, kind: StepKind) -> usize {
         self.ran.lock().unwrap().iter().filter(|step| step.kind == kind).count()
@@ -156,19 +186,28 @@ impl Bench for Toy {
         (epochs > 800).then(|| ParamError::new("epochs", message())).into_iter().collect()
     }
 
-    fn estimate(&self, step: &Step, _facts: &Facts) -> f64 {
-        if step.kind == StepKind::Train { 4.0 } else { 0.5 }
+    fn estimate(&self, step: &Step, _facts: &Facts) -> Cost {
+        let seconds = if step.kind == StepKind::Train { 4.0 } else { 0.5 };
+        Cost { seconds, memory_mib: 10.0 }
     }
 
-    fn run(&self, job: &Job) -> Result<Files, String> {
+    fn run(&self, job: &Job) -> Result<Files, Halt> {
         let step = job.step;
-        self.ran.lock().unwrap().push(step.clone());
-        self.threads.lock().unwrap().push(rayon::current_num_threads());
+        if !self.forget {
+            self.ran.lock().unwrap().push(step.clone());
+            self.threads.lock().unwrap().push(rayon::current_num_threads());
+        }
         let text = serde_json::to_string(step).unwrap();
-        (job.progress)(0.5);
+        job.session.progress(0.5);
         assert!(!self.panic.is_some_and(|word| text.contains(word)), "toy panic");
         if self.fail.is_some_and(|word| text.contains(word)) {
-            return Err("toy failure".to_owned());
+            return Err("toy failure".into());
+        }
+        if self.diverge.is_some_and(|diverges| diverges(step)) {
+            return Err(Halt::Diverged("the loss became NaN in epoch 1".to_owned()));
+        }
+        if step.kind == StepKind::Train {
+            self.walk(job)?;
         }
         let mut seen = text.into_bytes();
         for (input, folder) in job.inputs.values() {
@@ -204,16 +243,16 @@ impl Bench for Toy {
 }
 
 /// The config in `text`.
-pub(crate) fn config(text: &str) -> Config {
+pub fn config(text: &str) -> Config {
     parse(text).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The config in `text`, or what is wrong with it.
-pub(crate) fn parse(text: &str) -> Result<Config, Faults> {
+pub fn parse(text: &str) -> Result<Config, Faults> {
     Config::parse(text, "toy.toml", &Toy::default())
 }
 
 /// The plan of the config in `text`.
-pub(crate) fn plan(text: &str) -> Plan {
+pub fn plan(text: &str) -> Plan {
     Plan::new(&config(text), &Toy::default())
 }

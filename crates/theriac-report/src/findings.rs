@@ -2,7 +2,7 @@
 
 use theriac_core::record::MethodRecord;
 
-use crate::compare::{Comparison, Verdict, comparisons};
+use crate::control::{Advantage, Verdict, advantages};
 use crate::group::{Group, is_reference};
 use crate::setting::Setting;
 use crate::spread::Spread;
@@ -19,7 +19,7 @@ pub struct Finding {
 
 /// The findings of one setting, an attack each, at its strongest variant.
 pub fn findings(setting: &Setting) -> Vec<Finding> {
-    let compared = comparisons(setting);
+    let compared = advantages(setting);
     let names = setting.attack_names();
     let found = names.into_iter().filter_map(|name| {
         let variant = setting.strongest(name)?;
@@ -43,8 +43,11 @@ fn subject(setting: &Setting, attack: &MethodRecord) -> String {
 
 fn attack_sentence(setting: &Setting, victim: &Group) -> Option<String> {
     let n = victim.ok().count();
-    let cost = victim.difference("clean_model_accuracy", victim, "clean_accuracy");
     let subject = subject(setting, victim.attack());
+    if n == 0 {
+        return Some(format!("{subject}: the undefended victim {}.", victim.unmeasured_words()?));
+    }
+    let cost = victim.difference("clean_model_accuracy", victim, "clean_accuracy");
     let mut text = match (victim.success(), victim.success_spread()) {
         (Some(success), Some(spread)) => {
             let verb = if success == Success::Recall { "leaves" } else { "reaches" };
@@ -67,8 +70,14 @@ fn attack_sentence(setting: &Setting, victim: &Group) -> Option<String> {
         }
     };
     text.push('.');
+    text.push_str(&also(victim));
     text.push_str(&weakest_sentence(setting, victim).unwrap_or_default());
     Some(text)
+}
+
+/// What the numbers before leave out.
+fn also(group: &Group) -> String {
+    group.unmeasured_words().map(|words| format!(" It {words}.")).unwrap_or_default()
 }
 
 fn cost_words(cost: &Spread) -> String {
@@ -115,12 +124,12 @@ fn defense_sentence(
     setting: &Setting,
     victim: &Group,
     defense: &MethodRecord,
-    compared: &[Comparison],
+    compared: &[Advantage],
 ) -> Option<String> {
     let group = setting.find(victim.attack(), defense)?;
     let n = group.ok().count();
     if n == 0 {
-        return Some(format!("{} failed at all seeds.", setting.defense_label(defense)));
+        return Some(format!("{} {}.", setting.defense_label(defense), group.unmeasured_words()?));
     }
     let mut parts = Vec::new();
     // Over the seeds that both have: a defense that failed at the worst seed must not be praised for it.
@@ -142,7 +151,8 @@ fn defense_sentence(
         return None;
     }
     let mut text = format!("{} {} ({}).", setting.defense_label(defense), crate::words::list(&parts), seeds_words(n));
-    let own = compared.iter().find(|comparison| comparison.attack == victim.attack() && comparison.defense == defense);
+    text.push_str(&also(group));
+    let own = compared.iter().find(|advantage| advantage.attack == victim.attack() && advantage.defense == defense);
     if let Some(sentence) = own.and_then(against_random) {
         text.push(' ');
         text.push_str(&sentence);
@@ -151,10 +161,9 @@ fn defense_sentence(
 }
 
 /// Whether a filter beats the random filter with its budget.
-pub fn against_random(comparison: &Comparison) -> Option<String> {
-    let found = comparison.found?;
-    let budget =
-        comparison.budget.map(|budget| format!(", which removes as many samples ({} %)", percent(budget.mean)));
+pub fn against_random(advantage: &Advantage) -> Option<String> {
+    let found = advantage.found?;
+    let budget = advantage.budget.map(|budget| format!(", which removes as many samples ({} %)", percent(budget.mean)));
     let words = match Verdict::of(&found) {
         Verdict::Beats => "It beats the random filter",
         Verdict::DoesNotBeat => "It does NOT beat the random filter",

@@ -6,7 +6,7 @@ use theriac_core::param::Value;
 use theriac_core::record::{CellRecord, MethodRecord, Outcome, group_key, is_control_filter};
 
 use crate::spread::Spread;
-use crate::words::{Success, value_words};
+use crate::words::{Success, list, status, value_words};
 
 /// The names of defenses that are references for the others.
 pub const CLEAN_MODEL: &str = "clean-model";
@@ -34,17 +34,32 @@ impl<'a> Group<'a> {
         &self.first().defense
     }
 
+    /// All cells, by seed.
+    pub fn cells(&self) -> impl Iterator<Item = &'a CellRecord> + Clone {
+        self.cells.iter().copied()
+    }
+
     /// The cells that were measured.
     pub fn ok(&self) -> impl Iterator<Item = &'a CellRecord> {
         self.cells.iter().copied().filter(|cell| cell.outcome == Outcome::Ok)
     }
 
-    /// The cells that failed, with their reasons.
-    pub fn failed(&self) -> impl Iterator<Item = (&'a CellRecord, &'a str)> {
-        self.cells.iter().filter_map(|cell| match &cell.outcome {
-            Outcome::Failed(reason) => Some((*cell, reason.as_str())),
-            Outcome::Ok => None,
-        })
+    /// The cells without numbers: what happened, in one word, and why.
+    pub fn unmeasured(&self) -> impl Iterator<Item = (&'a CellRecord, &'static str, &'a str)> {
+        self.cells.iter().filter_map(|cell| Some((*cell, status(&cell.outcome), cell.outcome.reason()?)))
+    }
+
+    /// How often it came to that: `diverged at 1 of 3 seeds`; `None` if never.
+    pub fn unmeasured_words(&self) -> Option<String> {
+        let all = self.cells.len();
+        let count = |word: &str| self.unmeasured().filter(|(_, status, _)| *status == word).count();
+        let words = ["diverged", "failed"].map(|word| match count(word) {
+            0 => None,
+            some if some == all => Some(format!("{word} at all seeds")),
+            some => Some(format!("{word} at {some} of {all} seeds")),
+        });
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        (!words.is_empty()).then(|| list(&words))
     }
 
     /// The values of `metric` by seed.
@@ -78,7 +93,8 @@ impl<'a> Group<'a> {
         Some((Spread::of(&after)?, Spread::of(&before)?))
     }
 
-    fn pairs(&self, after: &str, other: &Group, before: &str) -> impl Iterator<Item = (f64, f64)> {
+    /// The values of `after` and `before` at the seeds that both have.
+    pub fn pairs(&self, after: &str, other: &Group, before: &str) -> impl Iterator<Item = (f64, f64)> {
         let before = other.values(before);
         self.values(after).into_iter().filter_map(move |(seed, value)| Some((value, *before.get(&seed)?)))
     }

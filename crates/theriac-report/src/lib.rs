@@ -1,21 +1,29 @@
 //! Tables, figures and the HTML report, made from the results of a run and from nothing else.
 //!
 //! The results are data first: this crate reads a folder with `cells.jsonl`, `gallery.jsonl` and `manifest.json` (see
-//! [`theriac_core::record`]) and writes `summary.csv`, `figures/*.svg` and a self-contained `report.html` beside
-//! them. Equal results give equal bytes.
+//! [`theriac_core::record`]) and writes `summary.csv`, `comparisons.csv`, `cells.csv`, `cells.parquet`, `figures/*.svg` and a
+//! self-contained `report.html` beside them. Equal results give equal bytes. [`diff()`] tells what differs between two folders.
 
 mod compare;
+mod control;
+mod diff;
+mod export;
 mod figures;
 mod findings;
 mod gallery;
 mod group;
 mod html;
 mod input;
+mod names;
 mod plot;
+mod rows;
 mod setting;
+mod show;
 mod spread;
 mod summary;
 mod table;
+#[cfg(test)]
+mod toy;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +34,12 @@ use theriac_core::files::{FileError, create_folder, write_atomically};
 use figures::{Figure, Methods, figures};
 use setting::settings;
 
+pub use compare::{Comparison, comparisons, comparisons_csv};
+pub use diff::{Cell, Change, Diff, MetricChange, OutcomeChange, Place, SeedsChange, diff};
+pub use export::{cells_csv, cells_parquet};
 pub use input::Results;
 pub use plot::PlotError;
+pub use show::show;
 pub use spread::Spread;
 pub use summary::{Summary, csv, summarise};
 pub use table::table;
@@ -37,6 +49,12 @@ pub use table::table;
 pub struct Written {
     /// The table for other tools.
     pub summary: PathBuf,
+    /// The comparisons that the config asks for; absent if it asks for none.
+    pub comparisons: Option<PathBuf>,
+    /// All cells, for spreadsheets.
+    pub cells_csv: PathBuf,
+    /// All cells, for data frames and databases.
+    pub cells_parquet: PathBuf,
     /// The figures, in the order of the report.
     pub figures: Vec<PathBuf>,
     /// The report.
@@ -76,9 +94,21 @@ pub enum ReportError {
         /// The version that this crate reads.
         expected: u32,
     },
-    /// The rows of the summary could not be written.
-    #[error("failed to write the summary: {0}")]
+    /// There are no results yet, or not all of them.
+    #[error(
+        "failed to read the results in `{folder}`: there is no manifest.json, so the run is still going on or was interrupted; \
+         `theriac run` with its config finishes it"
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The rows of a table could not be written.
+    #[error("failed to write a table: {0}")]
     Csv(#[from] csv::Error),
+    /// The cells could not be written.
+    #[error("failed to write cells.parquet: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
     /// A figure could not be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -87,9 +117,10 @@ pub enum ReportError {
     File(#[from] FileError),
 }
 
-/// Reads the results in `folder` and writes `summary.csv`, `figures/*.svg` and `report.html` beside them. `methods`
-/// are the registries' entries, by which the report tells threat models in words. Figures of an earlier report that are no
-/// part of this one are removed. The report itself is written last, so its age tells whether the others are new.
+/// Reads the results in `folder` and writes `summary.csv`, `comparisons.csv` (if the config compares anything), `cells.csv`,
+/// `cells.parquet`, `figures/*.svg` and `report.html` beside them. `methods` are the registries' entries, by which the report
+/// tells threat models in words. What an earlier report left and this one lacks is removed. The report itself is written last, so
+/// its age tells whether the others are new.
 ///
 /// # Errors
 /// When the results cannot be read, or a file cannot be written. Each file is complete or absent.
@@ -100,10 +131,22 @@ pub fn write(folder: &Path, methods: &[&MethodInfo]) -> Result<Written, ReportEr
     let settings = settings(&results.cells);
     let figures: Vec<Vec<Figure>> =
         settings.iter().map(|setting| figures(setting, methods)).collect::<Result<_, _>>()?;
-    let page = html::page(&results, &settings, &figures, methods);
+    let compared = comparisons(&results.cells, &results.manifest.compares);
+    let page = html::page(&results, &settings, &compared, &figures, methods);
 
     let summary = folder.join("summary.csv");
     write_atomically(&summary, &csv(&summaries)?)?;
+    let comparisons = folder.join("comparisons.csv");
+    let comparisons = if compared.is_empty() {
+        remove_if_there(&comparisons)?;
+        None
+    } else {
+        write_atomically(&comparisons, &comparisons_csv(&compared)?)?;
+        Some(comparisons)
+    };
+    let (cells_csv, cells_parquet) = (folder.join("cells.csv"), folder.join("cells.parquet"));
+    write_atomically(&cells_csv, &export::cells_csv(&results.cells)?)?;
+    write_atomically(&cells_parquet, &export::cells_parquet(&results.cells)?)?;
     let drawings = folder.join("figures");
     create_folder(&drawings)?;
     let mut files = Vec::new();
@@ -115,7 +158,15 @@ pub fn write(folder: &Path, methods: &[&MethodInfo]) -> Result<Written, ReportEr
     remove_others(&drawings, &files)?;
     let report = folder.join("report.html");
     write_atomically(&report, page.as_bytes())?;
-    Ok(Written { summary, figures: files, report })
+    Ok(Written { summary, comparisons, cells_csv, cells_parquet, figures: files, report })
+}
+
+/// Removes what an earlier report left and this one lacks.
+fn remove_if_there(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(FileError::at("remove", path)),
+    }
 }
 
 /// Removes the SVG files in `folder` that are not among `files`.

@@ -1,12 +1,13 @@
 //! One number over seeds.
 
+use serde::Serialize;
 use theriac_core::stats;
 
 /// The confidence of every interval in the report.
 pub const CONFIDENCE: f64 = 0.95;
 
 /// A metric over seeds: its mean, its interval and how far the seeds lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The mean.
     pub mean: f64,

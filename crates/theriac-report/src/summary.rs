@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use theriac_core::Values;
+use serde::Serialize;
 use theriac_core::record::{CellRecord, MethodRecord};
 
 use crate::ReportError;
 use crate::group::groups;
+use crate::rows::{self, PART_COLUMNS, number, part_values};
 use crate::spread::Spread;
 
 /// One metric of one group of cells that differ by seed only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// The experiment's name.
     pub experiment: String,
@@ -30,7 +31,7 @@ pub struct Summary {
     pub spread: Spread,
 }
 
-/// Summarises `cells` over seeds, in their order. Failed cells have no metrics and hence no part in it.
+/// Summarises `cells` over seeds, in their order. Cells that failed or diverged have no part in it.
 pub fn summarise(cells: &[CellRecord]) -> Vec<Summary> {
     let mut rows = Vec::new();
     for group in groups(cells) {
@@ -53,48 +54,26 @@ pub fn summarise(cells: &[CellRecord]) -> Vec<Summary> {
     rows
 }
 
-const HEADER: [&str; 18] = [
-    "experiment",
-    "dataset",
-    "dataset_params",
-    "model",
-    "model_params",
-    "train_params",
-    "attack",
-    "attack_params",
-    "defense",
-    "defense_params",
-    "metric",
-    "mean",
-    "ci_low",
-    "ci_high",
-    "n",
-    "sd",
-    "min",
-    "max",
-];
+const NUMBERS: [&str; 8] = ["metric", "mean", "ci_low", "ci_high", "n", "sd", "min", "max"];
 
 /// The rows as CSV. Intervals are not clipped to what the metric can reach; absent numbers are empty.
 ///
 /// # Errors
 /// When the CSV writer fails.
 pub fn csv(rows: &[Summary]) -> Result<Vec<u8>, ReportError> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER)?;
-    for row in rows {
+    let header = ["experiment"].into_iter().chain(PART_COLUMNS).chain(NUMBERS);
+    let row = |row: &Summary| {
         let spread = &row.spread;
         let (low, high) = spread.interval.unzip();
-        writer.write_record([
-            row.experiment.clone(),
-            row.dataset.name.clone(),
-            json(&row.dataset.params),
-            row.model.name.clone(),
-            json(&row.model.params),
-            json(&row.train.params),
-            row.attack.name.clone(),
-            json(&row.attack.params),
-            row.defense.name.clone(),
-            json(&row.defense.params),
+        let mut values = vec![row.experiment.clone()];
+        values.extend(part_values(|part| match part {
+            "dataset" => Some(&row.dataset),
+            "model" => Some(&row.model),
+            "train" => Some(&row.train),
+            "attack" => Some(&row.attack),
+            _ => Some(&row.defense),
+        }));
+        values.extend([
             row.metric.clone(),
             number(Some(spread.mean)),
             number(low),
@@ -103,15 +82,8 @@ pub fn csv(rows: &[Summary]) -> Result<Vec<u8>, ReportError> {
             number(spread.deviation),
             number(Some(spread.min)),
             number(Some(spread.max)),
-        ])?;
-    }
-    writer.into_inner().map_err(|error| ReportError::Csv(csv::Error::from(error.into_error())))
-}
-
-fn json(values: &Values) -> String {
-    serde_json::to_string(values).expect("plain data serialises to JSON")
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+        ]);
+        values
+    };
+    rows::csv(header, rows.iter().map(row))
 }

@@ -68,9 +68,9 @@ fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
     } else {
         lines.push(row(&name, "0", Default::default()));
     }
-    for (cell, reason) in group.failed() {
+    for (cell, status, reason) in group.unmeasured() {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-        lines.push(format!("{indent}  {}", fit(&format!("seed {} failed: {reason}", cell.seed), 100)));
+        lines.push(format!("{indent}  {}", fit(&format!("seed {} {status}: {reason}", cell.seed), 100)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Numbers, metrics and parameters as people read them.
 
 use theriac_core::param::Value;
+use theriac_core::record::Outcome;
 
 use crate::spread::Spread;
 
@@ -179,7 +180,10 @@ pub fn points(value: f64) -> String {
 }
 
 fn positive_zero(text: String) -> String {
-    if text == "-0.0" { "0.0".to_owned() } else { text }
+    match text.strip_prefix('-') {
+        Some(size) if size.chars().all(|c| c == '0' || c == '.') => size.to_owned(),
+        _ => text,
+    }
 }
 
 /// A fraction over seeds: `99.8 % [99.5, 100.0]`, the interval clipped to 0..100.
@@ -198,13 +202,45 @@ pub fn size_words(spread: &Spread) -> String {
     format!("{} points{}", percent(spread.mean), bracket(spread.interval, percent))
 }
 
-fn bracket(interval: Option<(f64, f64)>, write: fn(f64) -> String) -> String {
+fn bracket(interval: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> String {
     interval.map(|(low, high)| format!(" [{}, {}]", write(low), write(high))).unwrap_or_default()
+}
+
+/// The size of a difference in a metric: `0.1 points [-0.2, 0.4]`, or a plain number where the metric is no fraction.
+pub fn difference_words(metric: &str, mean: f64, interval: Option<(f64, f64)>) -> String {
+    if in_percent(metric) {
+        return format!("{} points{}", percent(mean), bracket(interval, percent));
+    }
+    let write = |value: f64| positive_zero(format!("{value:.4}"));
+    format!("{}{}", write(mean), bracket(interval, write))
+}
+
+/// A p value, fine enough to see on which side of 0.05 it lies: `p = 0.0502`.
+pub fn p_words(p: f64) -> String {
+    match p {
+        small if small < 0.001 => "p < 0.001".to_owned(),
+        small if small < 0.1 => format!("p = {small:.4}"),
+        large => format!("p = {large:.2}"),
+    }
+}
+
+/// What a metric is called in a sentence or at the head of a column; unknown ones by their standard name.
+pub fn metric_title(metric: &str) -> &str {
+    METRICS.iter().find(|words| words.metric == metric).map_or(metric, |words| words.title)
 }
 
 /// `n = 3 seeds`.
 pub fn seeds_words(n: usize) -> String {
     if n == 1 { "n = 1 seed, no interval".to_owned() } else { format!("n = {n} seeds") }
+}
+
+/// How a cell ended, in one word.
+pub fn status(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Failed(_) => "failed",
+        Outcome::Diverged(_) => "diverged",
+    }
 }
 
 /// A parameter's value without quotes and without needless decimals.
@@ -242,6 +278,9 @@ mod tests {
         assert_eq!(percent_words(&Spread::of(&[0.5]).unwrap()), "50.0 %");
         assert_eq!((points(-0.0001).as_str(), points(0.012).as_str(), points(-0.3).as_str()), ("0.0", "+1.2", "-30.0"));
         assert_eq!((plain(0.05).as_str(), plain(1.0).as_str(), plain(0.00001).as_str()), ("0.05", "1", "1e-5"));
+        assert_eq!([0.0, 0.05021, 0.5].map(p_words), ["p < 0.001", "p = 0.0502", "p = 0.50"]);
+        assert_eq!(difference_words("asr", 0.012, Some((-0.0001, 0.3))), "1.2 points [0.0, 30.0]");
+        assert_eq!(difference_words("test_loss", 0.012, None), "0.0120");
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

@@ -81,7 +81,18 @@ fn equal_results_give_equal_bytes() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let bytes = folders.each_ref().map(|folder| {
         let written = report(folder.path(), &fixture::cells(), &fixture::gallery(), &fixture::manifest());
-        let all: Vec<PathBuf> = written.figures.iter().cloned().chain([written.summary, written.report]).collect();
+        let all: Vec<PathBuf> = written
+            .figures
+            .iter()
+            .cloned()
+            .chain([
+                written.summary,
+                written.comparisons.unwrap(),
+                written.cells_csv,
+                written.cells_parquet,
+                written.report,
+            ])
+            .collect();
         let read = |path: &PathBuf| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap());
         all.iter().map(read).collect::<BTreeMap<_, _>>()
     });
@@ -129,11 +140,14 @@ fn hostile_names_stay_text() {
         cell.dataset.name = bad.to_owned();
         cell.attack.params.insert("note".to_owned(), bad.into());
         cell.classes[0] = bad.to_owned();
-        if let Outcome::Failed(reason) = &mut cell.outcome {
+        if let Outcome::Failed(reason) | Outcome::Diverged(reason) = &mut cell.outcome {
             *reason = bad.to_owned();
         }
     }
     let mut manifest = fixture::manifest();
+    for compare in &mut manifest.compares {
+        compare.experiment.push_str(bad);
+    }
     for text in [&mut manifest.name, &mut manifest.question, &mut manifest.config, &mut manifest.config_path] {
         *text = bad.to_owned();
     }

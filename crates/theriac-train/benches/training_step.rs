@@ -34,7 +34,7 @@ fn main() {
                     let set = TrainingSet { train: &data.train, test: &data.test, probe: None };
                     let network = network.expect("the networks fit the data");
                     let begin = Instant::now();
-                    train(network, set, &config.into(), &seeds, &|_| {}).expect("the data are sound");
+                    train(network, set, &config.into(), &seeds, &()).expect("the data are sound");
                     begin.elapsed().as_secs_f64() * 1e3 / STEPS as f64
                 };
                 times[net][at].push(pool.as_ref().expect("the system has threads").install(step));

@@ -17,13 +17,14 @@ pub(crate) struct Lesson {
     pub labels: Vec<Label>,
 }
 
-/// Calls `learn` with the number of batches an epoch and with all batches of all epochs, in order.
+/// Calls `learn` with the number of batches an epoch and with all batches of all epochs from `first` on (an epoch and a batch), in order.
 ///
 /// Order and augmentation are drawn from streams of their own, so that it makes no difference who draws them and when.
 pub(crate) fn with_lessons<T>(
     data: &Dataset,
     config: &TrainConfig,
     seeds: &Seeds,
+    first: (usize, usize),
     learn: impl FnOnce(usize, &mut dyn Iterator<Item = Lesson>) -> T,
 ) -> T {
     let ranges = ranges(data.len(), config.batch);
@@ -31,16 +32,24 @@ pub(crate) fn with_lessons<T>(
     let (give, take) = sync_channel(AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            for epoch in 0..config.epochs {
+            for epoch in first.0..config.epochs {
                 let mut order: Vec<usize> = (0..data.len()).collect();
                 seeds.stream(&format!("train/order/{epoch}")).shuffle(&mut order);
                 let mut augmenting = seeds.stream(&format!("train/augment/{epoch}"));
-                for range in &ranges {
+                for (index, range) in ranges.iter().enumerate() {
+                    let is_past = (epoch, index) < first;
+                    // Nothing was drawn for it that a later one would miss.
+                    if is_past && config.augment == Augment::None {
+                        continue;
+                    }
                     let chosen = &order[range.clone()];
                     let labels = chosen.iter().map(|&sample| data.label(sample)).collect();
                     let mut images = Batch::gather(data, chosen);
                     if config.augment != Augment::None {
                         augment(&mut images, config.augment, config.padding, &mut augmenting);
+                    }
+                    if is_past {
+                        continue;
                     }
                     if give.send(Lesson { images, labels }).is_err() {
                         return; // The training has ended early.

@@ -1,7 +1,8 @@
-//! Training: the recipe, the loop, schedules, augmentation, and adversarial examples.
+//! Training: the recipe, the loop, schedules, augmentation, checkpoints, and adversarial examples.
 
 mod augment;
 mod batches;
+mod checkpoint;
 pub mod pgd;
 mod recipe;
 mod schedule;

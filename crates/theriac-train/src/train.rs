@@ -3,15 +3,18 @@
 //! A loop of our own rather than the framework's: all random draws come from named streams, results do not depend on the number of
 //! threads, and per-epoch signals of the attack are recorded.
 
+use serde::{Deserialize, Serialize};
 use theriac_core::metrics::accuracy;
-use theriac_core::{Dataset, Label, Matrix, Probe, Seeds};
+use theriac_core::{Dataset, Label, Matrix, Probe, Seeds, Session, Wish};
 use theriac_nn::burn::module::Module;
 use theriac_nn::burn::optim::{GradientsParams, ModuleOptimizer};
+use theriac_nn::burn::store::ModuleRecord;
 use theriac_nn::burn::tensor::activation::log_softmax;
-use theriac_nn::burn::tensor::{Device, Tensor, TensorData};
+use theriac_nn::burn::tensor::{Bytes, Device, Tensor, TensorData};
 use theriac_nn::{Adam, Architecture, Network, Sgd};
 
 use crate::batches::{Lesson, with_lessons};
+use crate::checkpoint::Checkpoint;
 use crate::recipe::{Optimizer, Recipe, TrainConfig};
 use crate::schedule;
 
@@ -27,7 +30,7 @@ pub struct TrainingSet<'a> {
 }
 
 /// One epoch, as measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: usize,
@@ -73,18 +76,29 @@ pub enum TrainError {
         /// Counted from 1.
         epoch: usize,
     },
+    /// The session asked it to stop, and has what is needed to go on.
+    #[error("the training was stopped")]
+    Stopped,
 }
 
-/// Trains `network` on `set` by `recipe`. `seeds` are the streams of order, augmentation and hooks; `progress` hears the fraction done.
+impl TrainError {
+    /// Whether the training ran and led nowhere. It would do so again.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::Diverged { .. } | Self::NotFinite { .. })
+    }
+}
+
+/// Trains `network` on `set` by `recipe`. `seeds` are the streams of order, augmentation and hooks. A `session` that kept a checkpoint of
+/// this training gets it continued, to the same bits.
 ///
 /// # Errors
-/// When the training or the test set is empty, or when the training diverges.
+/// When the training or the test set is empty, when the training diverges, or when the session asks it to stop.
 pub fn train(
     network: Network,
     set: TrainingSet,
     recipe: &Recipe,
     seeds: &Seeds,
-    progress: &dyn Fn(f64),
+    session: &dyn Session,
 ) -> Result<Trained, TrainError> {
     let config = &recipe.config;
     if set.train.is_empty() {
@@ -93,32 +107,35 @@ pub fn train(
     if set.test.is_empty() {
         return Err(TrainError::Untested);
     }
-    with_lessons(set.train, config, seeds, |steps, lessons| {
-        learn(network, set, recipe, seeds, progress, steps, lessons)
+    let saved = session.resume().and_then(|state| Checkpoint::decode(&state, seeds));
+    let resumed = saved.and_then(|saved| Some((Learner::resume(&network, config, &saved)?, saved)));
+    let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, config), Checkpoint::default()));
+    with_lessons(set.train, config, seeds, (from.epoch, from.batch), |batches, lessons| {
+        learn(learner, from, set, recipe, seeds, session, batches, lessons)
     })
 }
 
-/// Goes through all `lessons`, `batches` of them an epoch.
+/// Goes through all `lessons` that are left, `batches` of them an epoch.
+#[expect(clippy::too_many_arguments, reason = "the parts of one loop, called from one place")]
 fn learn(
-    network: Network,
+    mut learner: Learner,
+    from: Checkpoint,
     set: TrainingSet,
     recipe: &Recipe,
     seeds: &Seeds,
-    progress: &dyn Fn(f64),
+    session: &dyn Session,
     batches: usize,
     lessons: &mut dyn Iterator<Item = Lesson>,
 ) -> Result<Trained, TrainError> {
     let config = &recipe.config;
-    let mut learner = Learner::new(&network, config);
     let steps = batches * config.epochs;
-    let mut curve = Vec::new();
-    for epoch in 0..config.epochs {
-        let mut hooking = seeds.stream(&format!("train/hook/{epoch}"));
-        let mut losses = Vec::new();
-        let mut correct = 0;
-        for (index, Lesson { images, labels }) in (0..batches).zip(&mut *lessons) {
+    let (mut losses, mut correct, mut curve) = (from.losses.clone(), from.correct, from.curve.clone());
+    for epoch in from.epoch..config.epochs {
+        let mut hooking = from.hooking(seeds, epoch);
+        let first = if epoch == from.epoch { from.batch } else { 0 };
+        for (index, Lesson { images, labels }) in (first..batches).zip(&mut *lessons) {
             let step = epoch * batches + index;
-            let mut images = images.into_tensor(&network.device);
+            let mut images = images.into_tensor(&learner.network.device);
             for hook in &recipe.hooks {
                 images = hook.images(&learner.network(), images, &labels, &mut hooking);
             }
@@ -129,7 +146,17 @@ fn learn(
                 return Err(TrainError::Diverged { epoch: epoch + 1, loss });
             }
             losses.push(loss);
-            progress((step + 1) as f64 / steps as f64);
+            session.progress((step + 1) as f64 / steps as f64);
+            let wish = session.wish();
+            if wish != Wish::GoOn {
+                let (batch, hooking) = (index + 1, hooking.position());
+                let (losses, curve) = (losses.clone(), curve.clone());
+                let here = Checkpoint { epoch, batch, hooking, losses, correct, curve, ..learner.state() };
+                session.save(&here.encode(seeds));
+            }
+            if wish == Wish::Stop {
+                return Err(TrainError::Stopped);
+            }
         }
         if config.curve || epoch + 1 == config.epochs {
             let current = learner.network();
@@ -144,6 +171,8 @@ fn learn(
                 attack_success: set.probe.zip(probed).and_then(|(probe, probed)| probe.success(&probed)),
             });
         }
+        losses.clear();
+        correct = 0;
     }
     Ok(Trained { network: learner.network(), curve })
 }
@@ -170,6 +199,25 @@ impl Learner {
             optimizer: optimizer(config),
             label_smoothing: config.label_smoothing,
         }
+    }
+
+    /// The same where a checkpoint left it; `None` if that is of another network.
+    fn resume(network: &Network, config: &TrainConfig, saved: &Checkpoint) -> Option<Self> {
+        let bytes = |bytes: &[u8]| Bytes::from_bytes_vec(bytes.to_vec());
+        let fresh = Self::new(network, config);
+        let record = ModuleRecord::from_bytes(bytes(&saved.module)).ok()?;
+        let module = fresh.module?.try_load_record(record).ok()?;
+        let optimizer = fresh.optimizer.from_bytes(bytes(&saved.optimizer)).ok()?;
+        Some(Self { module: Some(module), optimizer, ..fresh })
+    }
+
+    /// Weights and the optimizer's state, for a checkpoint.
+    fn state(&self) -> Checkpoint {
+        // Only a module in evaluation mode has all updates of its running statistics in the place where a record looks for them.
+        let module = self.network().module;
+        let module = module.into_record().into_bytes().expect("tensors in memory serialise").to_vec();
+        let optimizer = self.optimizer.into_bytes().expect("tensors in memory serialise").to_vec();
+        Checkpoint { module, optimizer, ..Checkpoint::default() }
     }
 
     /// One step on a batch: forward, mean cross-entropy, backward, update. The loss and the predicted classes are those before the

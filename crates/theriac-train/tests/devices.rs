@@ -36,7 +36,7 @@ fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
     let config =
         TrainConfig { epochs: 1, batch: 32, schedule: Schedule::Constant, curve: false, ..TrainConfig::default() };
     let set = TrainingSet { train: &data, test: &data, probe: None };
-    let trained = train(network, set, &config.into(), &Seeds::new(1), &|_| {}).unwrap();
+    let trained = train(network, set, &config.into(), &Seeds::new(1), &()).unwrap();
     Some([before, flat(&trained.network)])
 }
 

@@ -5,7 +5,9 @@ mod explain;
 mod list;
 mod plan;
 mod poison;
+mod results;
 mod run;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use theriac_core::{Kind, MethodInfo};
 use theriac_data::{DataError, Places};
+use theriac_lab::run::merge::MergeError;
 use theriac_lab::{Config, ConfigError, RunError, files::FileError};
 use theriac_nn::DeviceError;
 use theriac_report::ReportError;
@@ -52,8 +55,14 @@ enum Command {
     Plan(plan::Plan),
     /// Check a config and report everything that is wrong with it.
     Check(plan::Check),
+    /// Run what a manifest describes once more, from nothing, and compare the results byte by byte.
+    Rerun(run::Rerun),
     /// Write the tables, figures and the report of a results folder anew.
     Report(run::Report),
+    /// Show results, compare two of them, put shards together.
+    Results(results::Results),
+    /// List, verify and clean up the store of finished steps.
+    Store(store::Store),
     /// List data sets, models, attacks and defenses.
     List(list::List),
     /// Explain one method: where it comes from, what it assumes, what it can be told.
@@ -123,6 +132,8 @@ pub enum Failure {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
+    Merge(#[from] MergeError),
+    #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
     File(#[from] FileError),
@@ -142,7 +153,10 @@ pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(command) => command.execute(),
         Command::Plan(command) => command.execute(),
         Command::Check(command) => command.execute(),
+        Command::Rerun(command) => command.execute(),
         Command::Report(command) => command.execute(),
+        Command::Results(command) => command.execute(),
+        Command::Store(command) => command.execute(),
         Command::List(command) => command.execute(),
         Command::Explain(command) => command.execute(),
         Command::Data(command) => command.execute(),

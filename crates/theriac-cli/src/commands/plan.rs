@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use theriac_lab::{Plan as Steps, Store};
+use theriac_lab::{Plan as Steps, Store, Throughput};
 
 use super::{Failure, Folders, Surroundings, duration, read_config, say};
 
@@ -20,8 +20,11 @@ pub struct Plan {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Print the whole plan, all cells and steps, as JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dot", "verbose"])]
     json: bool,
+    /// Print the graph of steps for Graphviz: `theriac plan study.toml --dot | dot -Tsvg > plan.svg`. What is in the store is pale.
+    #[arg(long, conflicts_with = "verbose")]
+    dot: bool,
     /// Also list every step.
     #[arg(long, short)]
     verbose: bool,
@@ -42,10 +45,17 @@ impl Plan {
     pub fn execute(self) -> Result<ExitCode, Failure> {
         let bench = self.surroundings.workbench()?;
         let config = read_config(&self.config, &bench)?;
-        let plan = Steps::new(&config, &bench);
+        let mut plan = Steps::new(&config, &bench);
+        let store = Store::at(self.folders.store());
+        plan.calibrate(&Throughput::read(store.root()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(cores, usize::from);
-        let summary = plan.summary(&Store::at(self.folders.store()), jobs);
+        if self.dot {
+            let due = plan.due(|index| store.contains(&plan.steps[index].address));
+            say(&plan.to_dot(&due))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let summary = plan.summary(&store, jobs);
         if self.json {
             say(&serde_json::json!({ "summary": summary, "plan": plan }).to_string())?;
             return Ok(ExitCode::SUCCESS);
@@ -55,7 +65,8 @@ impl Plan {
             say(&format!("  {kind:<9} {count:>6}"))?;
         }
         say(&format!("sharing saves {} steps; {} are in the store", summary.shared, summary.in_store))?;
-        say(&format!("about {} with {jobs} at a time", duration(summary.seconds)))?;
+        let (time, memory) = (duration(summary.seconds), summary.memory_mib);
+        say(&format!("about {time} and {memory:.0} MiB of working memory with {jobs} at a time"))?;
         if self.verbose {
             for step in &plan.steps {
                 say(&format!("{}  {}", step.address.short(12), step.label))?;

@@ -9,8 +9,8 @@ use clap::Args;
 use theriac_core::ChangeSet;
 use theriac_data::DataError;
 use theriac_lab::files::FileError;
-use theriac_lab::store::Found;
-use theriac_lab::{Bench, Job, Plan, Step, StepKind, Store};
+use theriac_lab::store::{Found, Spent};
+use theriac_lab::{Bench, Halt, Job, Plan, Step, StepKind, Store};
 
 use super::{Failure, Folders, Surroundings, read_config, say};
 use crate::workbench::Workbench;
@@ -100,7 +100,10 @@ fn ensure(plan: &Plan, index: usize, store: &Store, bench: &Workbench) -> Result
         .map(|(name, at)| (name, (&plan.steps[at].step, store.folder(&plan.steps[at].address))))
         .collect();
     let begin = Instant::now();
-    let files = bench.run(&Job { step: &planned.step, inputs, progress: &|_| {} }).map_err(Failure::Step)?;
-    store.insert(&planned.step, &files, begin.elapsed().as_secs_f64(), 0.0)?;
+    let files = bench.run(&Job { step: &planned.step, inputs, session: &() }).map_err(|halt| match halt {
+        Halt::Failed(reason) | Halt::Diverged(reason) => Failure::Step(reason),
+        Halt::Stopped => Failure::Step("stopped".to_owned()),
+    })?;
+    store.insert(&planned.step, &files, Spent { seconds: begin.elapsed().as_secs_f64(), peak_memory_mib: 0.0 })?;
     Ok(())
 }

@@ -1,25 +1,31 @@
-//! `run` and `report`.
+//! `run`, `rerun` and `report`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 use theriac_core::Kind;
-use theriac_lab::{Options, Outcome, Plan, run::MANIFEST};
+use theriac_core::record::Manifest;
+use theriac_lab::files::FileError;
+use theriac_lab::run::{CELLS, CHECKPOINT_EVERY, GALLERY, MANIFEST};
+use theriac_lab::{Config, Options, Outcome, Plan, Throughput};
 
 use super::{Failure, Folders, Surroundings, duration, read_config, say};
-use crate::progress::Progress;
-use crate::workbench::methods;
+use crate::progress::{Progress, Show};
+use crate::workbench::{Workbench, methods};
 
 pub const EXAMPLES: &str = "\
 Examples:
   theriac run configs/quickstart.toml
   theriac run study.toml --jobs 4 --threads 1 --data-dir ~/data
   theriac run study.toml --json | jq .cells
+  theriac run study.toml --shard 2/3           the second of three machines
 
-A killed or interrupted run continues where it stopped. A finished one is not run again.";
+A killed or interrupted run continues where it stopped. A finished one is not run again.
+Ctrl-C finishes what is cheap and saves trainings where they are; a second Ctrl-C stops at once.";
 
 #[derive(Args, Debug)]
 pub struct Run {
@@ -28,39 +34,81 @@ pub struct Run {
     #[command(flatten)]
     folders: Folders,
     #[command(flatten)]
+    effort: Effort,
+    #[command(flatten)]
     surroundings: Surroundings,
+    /// Run only part I of N, counted from 1. The last part to end writes the results of all.
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// Print the outcome as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How hard to work, and what to show of it.
+#[derive(Args, Debug, Clone)]
+pub struct Effort {
     /// Steps at a time. Default: as many as there are cores, if there is that much to do.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Threads of one step. Default: the cores that the jobs leave. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Memory that the running steps may take together, such as 4GiB. Default: most of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = super::store::size)]
+    memory: Option<u64>,
+    /// How often a long training saves where it is.
+    #[arg(long, value_name = "SECONDS", default_value_t = CHECKPOINT_EVERY.as_secs_f64(), value_parser = seconds)]
+    checkpoint_every: f64,
+    /// What to show on the way: bars on a terminal, a JSON object a line, or nothing but failures. Goes to standard error.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Show::Bars)]
+    progress: Show,
     /// Print nothing but errors.
     #[arg(long, short)]
     quiet: bool,
-    /// Print the outcome as JSON instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args, Debug)]
-pub struct Report {
-    /// A results folder, such as `results/quickstart`.
-    folder: PathBuf,
+pub struct Rerun {
+    /// The manifest of finished results, such as `results/quickstart/manifest.json`.
+    manifest: PathBuf,
+    /// Folder for the new results and steps; nothing is taken from an old store. Default: `rerun` beside the manifest.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    effort: Effort,
+    /// Folder with data sets, before $THERIAC_DATA and ./data.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
-impl Run {
-    pub fn execute(self) -> Result<ExitCode, Failure> {
-        let bench = self.surroundings.workbench()?;
-        let config = read_config(&self.config, &bench)?;
-        let plan = Plan::new(&config, &bench);
-        let options = Options {
-            out: self.folders.out.clone(),
-            store: self.folders.store(),
-            config_path: self.config.display().to_string(),
+/// `2/3` as part 2 of 3.
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+    let sensible = |&(index, of): &(usize, usize)| (1..=of).contains(&index) && of <= 100_000;
+    parts.filter(sensible).ok_or_else(|| "expected I/N with I from 1 to N, such as 2/3".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| (0.0..=1e9).contains(value));
+    value.ok_or_else(|| "expected a number of seconds, at least 0".to_owned())
+}
+
+impl Effort {
+    fn options(&self, out: PathBuf, store: PathBuf, config: &Path) -> Options {
+        Options {
+            config_path: config.display().to_string(),
             jobs: self.jobs.map(usize::from),
             threads: self.threads.map(usize::from),
-        };
+            memory_mib: self.memory.map(|bytes| bytes as f64 / f64::from(1 << 20)),
+            checkpoint_every: Duration::from_secs_f64(self.checkpoint_every),
+            ..Options::new(out, store)
+        }
+    }
+
+    fn run(&self, config: &Config, bench: &Workbench, options: &Options) -> Result<Outcome, Failure> {
+        let mut plan = Plan::new(config, bench);
+        plan.calibrate(&Throughput::read(&options.store));
         let cancel = Arc::new(AtomicBool::new(false));
         let flag = cancel.clone();
         // Without a handler Ctrl-C still ends the process, and the store still has what was finished.
@@ -68,18 +116,28 @@ impl Run {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("finishing the running steps; press Ctrl-C again to stop at once");
+            eprintln!("saving trainings and finishing what is cheap; press Ctrl-C again to stop at once");
         });
-        let progress = Progress::new(!self.quiet);
-        let outcome = theriac_lab::run(&config, &plan, &bench, &options, &progress, &cancel)?;
+        let progress = Progress::new(if self.quiet { Show::None } else { self.progress });
+        let outcome = theriac_lab::run(config, &plan, bench, options, &progress, &cancel)?;
         progress.finish();
+        Ok(outcome)
+    }
+}
+
+impl Run {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let bench = self.surroundings.workbench()?;
+        let config = read_config(&self.config, &bench)?;
+        let options = self.effort.options(self.folders.out.clone(), self.folders.store(), &self.config);
+        let outcome = self.effort.run(&config, &bench, &Options { shard: self.shard, ..options })?;
         self.conclude(&outcome)
     }
 
     fn conclude(&self, outcome: &Outcome) -> Result<ExitCode, Failure> {
         let (folder, cells, failed) = match outcome {
             Outcome::Interrupted { .. } => {
-                eprintln!("{outcome}");
+                eprintln!("{outcome}:\n  {}", again());
                 return Ok(ExitCode::from(130));
             }
             Outcome::NothingToDo { folder, cells } => (folder, *cells, 0),
@@ -93,7 +151,7 @@ impl Run {
             let ran = !matches!(outcome, Outcome::NothingToDo { .. });
             let value = serde_json::json!({ "folder": folder, "cells": cells, "failed_cells": failed, "ran": ran, "report": page });
             say(&value.to_string())?;
-        } else if !self.quiet {
+        } else if !self.effort.quiet {
             if let Outcome::Finished(report) = outcome {
                 let results = theriac_report::Results::read(folder)?;
                 say(&theriac_report::table(&results.cells))?;
@@ -105,6 +163,76 @@ impl Run {
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The command line that continues this run.
+fn again() -> String {
+    let quote = |word: String| if word.contains([' ', '"', '\'']) { format!("{word:?}") } else { word };
+    std::env::args().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+impl Rerun {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let read = |path: &Path| std::fs::read(path).map_err(FileError::at("read", path));
+        let before = read(&self.manifest)?;
+        let unclear =
+            |error| Failure::Usage(format!("failed to read the manifest `{}`: {error}", self.manifest.display()));
+        let before: Manifest = serde_json::from_slice(&before).map_err(unclear)?;
+        if before.shard.is_some() {
+            return Err(Failure::Usage(
+                "failed to run again: this is a shard; name the manifest of the whole".to_owned(),
+            ));
+        }
+        if before.theriac != env!("CARGO_PKG_VERSION") {
+            eprintln!("warning: the results are of version {}, this is {}", before.theriac, env!("CARGO_PKG_VERSION"));
+        }
+        let surroundings = Surroundings { data_dir: self.data_dir.clone(), device: before.device.clone() };
+        let bench = surroundings.workbench()?;
+        let config = Config::parse(&before.config, &self.manifest.display().to_string(), &bench);
+        let config = config.map_err(theriac_lab::ConfigError::from)?;
+        let beside = self.manifest.parent().unwrap_or(Path::new("."));
+        let out = self.out.clone().unwrap_or_else(|| beside.join("rerun"));
+        let options = self.effort.options(out.clone(), out.join(".store"), &self.manifest);
+        if let interrupted @ Outcome::Interrupted { .. } = self.effort.run(&config, &bench, &options)? {
+            eprintln!("{interrupted}:\n  {}", again());
+            return Ok(ExitCode::from(130));
+        }
+        let folder = out.join(&config.name);
+        let mut different = Vec::new();
+        for name in [CELLS, GALLERY] {
+            if read(&beside.join(name))? != read(&folder.join(name))? {
+                different.push(format!("{name} differs"));
+            }
+        }
+        let after: Manifest = serde_json::from_slice(&read(&folder.join(MANIFEST))?).map_err(unclear)?;
+        different.extend(differences(&before, &after));
+        if different.is_empty() {
+            say(&format!("identical: {} steps, {CELLS} and {GALLERY}, in `{}`", after.steps.len(), folder.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        say(&different.join("\n"))?;
+        eprintln!("not identical; `theriac results diff {} {}` tells the cells", beside.display(), folder.display());
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// What else differs between two runs of one config: the data, and the first step whose output differs.
+fn differences(before: &Manifest, after: &Manifest) -> Vec<String> {
+    let data = before.data.iter().filter(|(name, hash)| after.data.get(*name) != Some(hash));
+    let mut found: Vec<String> = data.map(|(name, _)| format!("the data set {name} is not the same")).collect();
+    let step = before
+        .steps
+        .iter()
+        .zip(&after.steps)
+        .find(|(one, two)| (&one.address, &one.output) != (&two.address, &two.output));
+    found.extend(step.map(|(one, _)| format!("the first step that differs: {}", one.label)));
+    found
+}
+
+#[derive(Args, Debug)]
+pub struct Report {
+    /// A results folder, such as `results/quickstart`.
+    folder: PathBuf,
 }
 
 impl Report {
@@ -123,7 +251,7 @@ fn is_newer(page: &Path, manifest: &Path) -> bool {
     matches!((age(page), age(manifest)), (Ok(page), Ok(manifest)) if page >= manifest)
 }
 
-fn write_report(folder: &Path) -> Result<(), Failure> {
+pub fn write_report(folder: &Path) -> Result<(), Failure> {
     let methods: Vec<_> =
         [Kind::Dataset, Kind::Model, Kind::Attack, Kind::Defense].into_iter().flat_map(methods).collect();
     theriac_report::write(folder, &methods)?;

@@ -2,16 +2,38 @@
 
 use theriac_core::Facts;
 use theriac_core::record::MethodRecord;
-use theriac_lab::{Step, StepKind};
+use theriac_lab::{Cost, Step, StepKind};
 
 /// Multiply-adds a second that one thread reaches over whole training steps on an ordinary laptop core.
 const SPEED: f64 = 5e10;
 /// Seconds of one training step that do not depend on the size of the network.
 const STEP_OVERHEAD: f64 = 0.0003;
 
-/// Seconds on one thread.
-pub(super) fn seconds(step: &Step, facts: &Facts) -> f64 {
-    let forward = step.model.as_ref().map_or(0.0, |model| cost(model, facts)) / SPEED;
+/// Copies of what the layers give out that a training step holds: values for the backward pass, gradients, working space.
+const TRAINING: f64 = 1.3;
+/// The same where a network is only asked: two layers are alive at a time.
+const ASKING: f64 = 0.5;
+/// Images that are measured at a time.
+const MEASURED: f64 = 250.0;
+const MIB: f64 = (1 << 20) as f64;
+
+/// Seconds on one thread, and memory.
+pub(super) fn cost(step: &Step, facts: &Facts) -> Cost {
+    Cost { seconds: seconds(step, facts), memory_mib: memory(step, facts) }
+}
+
+/// The numbers of a batch, and of training data that are a copy for this step.
+fn memory(step: &Step, facts: &Facts) -> f64 {
+    let model = step.model.as_ref().and_then(|model| Some((theriac_nn::models::find(&model.name)?, &model.params)));
+    let outputs = model.map_or(0.0, |(entry, params)| (entry.outputs)(params, facts));
+    let batch = step.train.as_ref().and_then(|train| train.params.get("batch")?.as_f64());
+    let alive = batch.map_or(ASKING * MEASURED, |batch| TRAINING * batch);
+    let (data, number) = ((facts.train * facts.shape.len()) as f64, size_of::<f32>() as f64);
+    (data + number * outputs * alive) / MIB
+}
+
+fn seconds(step: &Step, facts: &Facts) -> f64 {
+    let forward = step.model.as_ref().map_or(0.0, |model| arithmetic(model, facts)) / SPEED;
     let number = |record: &Option<MethodRecord>, name: &str| {
         let value = record.as_ref().and_then(|record| record.params.get(name));
         value.and_then(serde_json::Value::as_f64)
@@ -44,6 +66,6 @@ pub(super) fn seconds(step: &Step, facts: &Facts) -> f64 {
     }
 }
 
-fn cost(model: &MethodRecord, facts: &Facts) -> f64 {
+fn arithmetic(model: &MethodRecord, facts: &Facts) -> f64 {
     theriac_nn::models::find(&model.name).map_or(0.0, |entry| (entry.cost)(&model.params, facts))
 }

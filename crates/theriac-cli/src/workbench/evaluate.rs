@@ -40,13 +40,13 @@ impl Workbench {
         let context = GuardContext { model: &model, trusted: &prepared.data.train, seeds: &guard_seeds };
         let guard = defense.as_ref().map(|(_, defense)| defense.guard(&context)).transpose().map_err(text)?;
         let guarded = guard.as_ref().map(|guard| Guarded { guard: guard.as_ref() });
-        (job.progress)(0.2);
+        job.session.progress(0.2);
 
         let mut report = measure(&model, test, victim_class)?;
         if let Some(probe) = &probe {
             measure_probe(&mut report, probe, &predictions(&model, &probe.inputs)?);
         }
-        (job.progress)(0.4);
+        job.session.progress(0.4);
         if let Some(guarded) = guarded {
             measure_guarded(&mut report, &guarded, &model, test, probe.as_ref(), victim_class)?;
         }

@@ -7,8 +7,9 @@ use theriac_attacks::Attack;
 use theriac_core::record::MethodRecord;
 use theriac_core::{ChangeSet, Dataset, ParamError, Role, Seeds, Stage};
 use theriac_defenses::Defense;
-use theriac_lab::{Job, Step};
+use theriac_lab::{Halt, Job, Step};
 use theriac_nn::Network;
+use theriac_train::TrainError;
 
 use super::{Prepared, Workbench};
 
@@ -18,6 +19,15 @@ pub(super) const WEIGHTS: &str = "weights.safetensors";
 /// Turns any error into the message that the engine records.
 pub(super) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// How the engine is told of a training that ended early.
+pub(super) fn halt(error: &TrainError) -> Halt {
+    match error {
+        TrainError::Stopped => Halt::Stopped,
+        error if error.is_divergence() => Halt::Diverged(error.to_string()),
+        error => Halt::Failed(error.to_string()),
+    }
 }
 
 /// Several faults as one message.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use theriac_core::record::MethodRecord;
 use theriac_core::{Facts, Kind, MethodInfo, Param, ParamError};
 use theriac_data::{Loaded, Places};
-use theriac_lab::{Bench, DatasetCard, Files, Job, Step, StepKind};
+use theriac_lab::{Bench, Cost, DatasetCard, Files, Halt, Job, Step, StepKind};
 use theriac_nn::burn::tensor::Device;
 use theriac_nn::{DeviceError, Normalisation};
 use theriac_train::TrainConfig;
@@ -139,17 +139,17 @@ impl Bench for Workbench {
         TrainConfig::check(&recipe.params, facts).err().unwrap_or_default()
     }
 
-    fn estimate(&self, step: &Step, facts: &Facts) -> f64 {
-        estimate::seconds(step, facts)
+    fn estimate(&self, step: &Step, facts: &Facts) -> Cost {
+        estimate::cost(step, facts)
     }
 
-    fn run(&self, job: &Job) -> Result<Files, String> {
+    fn run(&self, job: &Job) -> Result<Files, Halt> {
         match job.step.kind {
-            StepKind::Poison => self.poison(job),
+            StepKind::Poison => Ok(self.poison(job)?),
             StepKind::Train => self.train(job),
-            StepKind::Vet => self.vet(job),
+            StepKind::Vet => Ok(self.vet(job)?),
             StepKind::Repair => self.repair(job),
-            StepKind::Evaluate => self.evaluate(job),
+            StepKind::Evaluate => Ok(self.evaluate(job)?),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Repairing a model with a small trusted set.
 
-use theriac_defenses::RepairContext;
-use theriac_lab::{Files, Job};
+use theriac_defenses::{DefenseError, RepairContext};
+use theriac_lab::{Files, Halt, Job};
 use theriac_train::TrainConfig;
 
 use super::Workbench;
-use super::inputs::{WEIGHTS, defense, faults, seeds, text};
+use super::inputs::{WEIGHTS, defense, faults, halt, seeds};
 
 impl Workbench {
-    pub(super) fn repair(&self, job: &Job) -> Result<Files, String> {
+    pub(super) fn repair(&self, job: &Job) -> Result<Files, Halt> {
         let prepared = self.data_of(job)?;
         let model = self.required(job, "model", &prepared)?;
         let (record, defense) = defense(job.step, &prepared)?.ok_or("a repairing step names its defense")?;
@@ -19,9 +19,12 @@ impl Workbench {
             trusted: &prepared.data.train,
             recipe: &recipe,
             seeds: &seeds(job.step).child(&format!("defense/{}", record.name)),
-            progress: job.progress,
+            session: job.session,
         };
-        let repaired = defense.repair(&context).map_err(text)?;
+        let repaired = defense.repair(&context).map_err(|error| match error {
+            DefenseError::Train(error) => halt(&error),
+            other => other.to_string().into(),
+        })?;
         Ok(vec![(WEIGHTS.to_owned(), repaired.encode())])
     }
 }

@@ -1,14 +1,14 @@
 //! Training a victim, a surrogate, or a defended model.
 
 use theriac_core::record::EpochRecord;
-use theriac_lab::{Files, Job};
+use theriac_lab::{Files, Halt, Job};
 use theriac_train::{Recipe, TrainConfig, TrainingSet};
 
 use super::Workbench;
-use super::inputs::{WEIGHTS, attack, defense, faults, json, seeds, text, training_set};
+use super::inputs::{WEIGHTS, attack, defense, faults, halt, json, seeds, text, training_set};
 
 impl Workbench {
-    pub(super) fn train(&self, job: &Job) -> Result<Files, String> {
+    pub(super) fn train(&self, job: &Job) -> Result<Files, Halt> {
         let prepared = self.data_of(job)?;
         let data = training_set(job, &prepared)?;
         let seeds = seeds(job.step);
@@ -21,7 +21,7 @@ impl Workbench {
         let probe = attack(job, &prepared)?.and_then(|(_, attack)| attack.probe(&prepared.data.test));
         let network = self.fresh(model, &prepared, &seeds)?;
         let set = TrainingSet { train: &data, test: &prepared.data.test, probe: probe.as_ref() };
-        let trained = theriac_train::train(network, set, &recipe, &seeds, job.progress).map_err(text)?;
+        let trained = theriac_train::train(network, set, &recipe, &seeds, job.session).map_err(|error| halt(&error))?;
         let curve: Vec<EpochRecord> = trained
             .curve
             .iter()

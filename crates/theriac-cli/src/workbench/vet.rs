@@ -16,9 +16,9 @@ impl Workbench {
         let data = training_set(job, &prepared)?;
         let truth = truth(job)?;
         let victim = self.required(job, "victim", &prepared)?;
-        (job.progress)(0.1);
+        job.session.progress(0.1);
         let (features, logits) = victim.taps(&data);
-        (job.progress)(0.5);
+        job.session.progress(0.5);
         let (record, defense) = defense(job.step, &prepared)?.ok_or("a vetting step names its defense")?;
         let seeds = seeds(job.step).child(&format!("defense/{}", record.name));
         let matched = changes(job, "matches")?.map(|changes| changes.touched().len());

@@ -18,8 +18,8 @@ use crate::plan::filter_labels;
 const SHARED: [(&str, Option<Kind>); 3] =
     [("data", Some(Kind::Dataset)), ("model", Some(Kind::Model)), ("train", None)];
 const STUDY_KEYS: [&str; 7] = ["name", "question", "seeds", "data", "model", "train", "experiment"];
-const EXPERIMENT_KEYS: [&str; 9] =
-    ["name", "question", "seeds", "controls", "data", "model", "train", "attack", "defense"];
+const EXPERIMENT_KEYS: [&str; 10] =
+    ["name", "question", "seeds", "controls", "data", "model", "train", "attack", "defense", "compare"];
 /// At least three seeds make an interval.
 const DEFAULT_SEEDS: u64 = 3;
 const MOST_SEEDS: u64 = 10_000;
@@ -41,7 +41,7 @@ pub(super) fn check(text: &str, bench: &dyn Bench) -> Result<Config, Vec<Fault>>
     if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     bench: &'a dyn Bench,
     faults: Vec<Fault>,
     /// Each data set is asked for once; `None` if it cannot be loaded.
@@ -49,7 +49,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn fault(&mut self, span: &Range<usize>, path: impl Into<String>, rule: Rule) {
+    pub(super) fn fault(&mut self, span: &Range<usize>, path: impl Into<String>, rule: Rule) {
         self.faults.push(Fault { span: span.clone(), path: path.into(), rule });
     }
 
@@ -146,20 +146,31 @@ impl Checker<'_> {
         let defenses = methods.into_iter().zip(against).map(|(method, against)| Defense { method, against }).collect();
         let (data, cards): (Vec<Choice>, Vec<DatasetCard>) = cards.into_iter().unzip();
         let datasets = self.once(data).into_iter().zip(cards).collect();
-        Experiment {
+        let (models, trains) = (self.once(model), self.once(train));
+        let mut experiment = Experiment {
             name,
             question,
             seeds,
             controls,
             datasets,
-            models: self.once(model),
-            trains: self.once(train),
+            models,
+            trains,
             attacks,
             defenses,
+            compares: Vec::new(),
+        };
+        for table in self.tables(table.get("compare"), &join(&table.path, "compare")) {
+            let compare = self.compare(&table, |kind| match kind {
+                Kind::Attack => experiment.attacks.iter().collect(),
+                Kind::Defense => experiment.defenses.iter().map(|defense| &defense.method).collect(),
+                _ => experiment.models.iter().collect(),
+            });
+            experiment.compares.extend(compare);
         }
+        experiment
     }
 
-    fn known_keys(&mut self, table: &Table, known: &[&str]) {
+    pub(super) fn known_keys(&mut self, table: &Table, known: &[&str]) {
         for (key, (span, _)) in table.entries.iter().filter(|(key, _)| !known.contains(key)) {
             self.fault(span, join(&table.path, key), Rule::unknown_key(key, known.iter().copied()));
         }
@@ -348,7 +359,7 @@ fn merge<'t>(shared: &Table<'t>, own: Table<'t>) -> Table<'t> {
     Table { entries, ..own }
 }
 
-fn join(path: &str, key: impl fmt::Display) -> String {
+pub(super) fn join(path: &str, key: impl fmt::Display) -> String {
     if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 

@@ -156,6 +156,35 @@ fn every_rule_of_a_method_has_its_fault() {
 }
 
 #[test]
+fn comparisons_name_methods_of_the_experiment() {
+    let methods = "[[experiment.attack]]\nname = \"badnets\"\n[[experiment.defense]]\nname = [\"prune\", \"strip\"]\n";
+    let compare = |lines: &str| format!("{methods}[[experiment.compare]]\n{lines}");
+    let experiment =
+        config(&study(&compare("defenses = [\"prune\", \"none\"]\nmetrics = \"asr\""))).experiments.remove(0);
+    let expected = Compare {
+        of: Kind::Defense,
+        names: ["prune", "none"].map(str::to_owned).to_vec(),
+        metrics: vec!["asr".to_owned()],
+    };
+    assert_eq!(experiment.compares, [expected]);
+    let text = config(&study(&compare("attacks = [\"badnets\", \"none\"]"))).to_toml();
+    assert!(text.contains("metrics = [\"clean_accuracy\", \"asr\", \"targeted_success\"]"), "{text}");
+    assert_eq!(config(&text).to_toml(), text);
+    let fails = |lines: &str, expected: &str| {
+        let found = fault(&compare(lines));
+        assert!(found.contains(expected), "{found}");
+    };
+    fails(
+        "defenses = [\"prune\", \"stripe\"]",
+        "there is no defense in this experiment \"stripe\"; did you mean `strip`?",
+    );
+    fails("defenses = \"prune\"", "expected at least two names, found \"prune\"");
+    fails("defenses = [\"prune\", \"prune\"]", "\"prune\" is listed twice");
+    fails("metrics = \"asr\"", "expected one list of names: `attacks`, `defenses` or `models`, found 0");
+    fails("defenses = [\"prune\", \"strip\"]\nseeds = 3", "unknown key `seeds`");
+}
+
+#[test]
 fn syntax_errors_have_a_place() {
     let text = parse("name = \"s\"\nseeds = = 3\n").unwrap_err().to_string();
     assert!(text.contains("toy.toml:2:9:") && text.contains(" 2 | seeds = = 3\n   |         ^"), "{text}");

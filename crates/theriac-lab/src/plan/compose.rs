@@ -289,10 +289,11 @@ impl<'a> Composer<'a> {
         };
         let address = step.address();
         *self.index.entry(address).or_insert_with(|| {
-            let seconds = self.bench.estimate(&step, &setting.card.facts).max(0.0);
+            let estimate = self.bench.estimate(&step, &setting.card.facts);
+            let seconds = estimate.seconds;
             let label = format!("{label}, seed {}", setting.seed);
             let inputs = inputs.iter().map(|(_, at)| *at).collect();
-            self.steps.push(PlannedStep { address, label, step, inputs, seconds });
+            self.steps.push(PlannedStep { address, label, step, inputs, estimate, seconds });
             self.steps.len() - 1
         })
     }

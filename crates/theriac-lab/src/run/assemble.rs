@@ -1,40 +1,53 @@
-//! From what the steps left to the records of the cells.
+//! From what the steps left to the records of the cells, one line at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::rc::Rc;
+use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use theriac_core::Digest;
 use theriac_core::record::{
-    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, MethodRecord, Outcome, PoisonRecord, SCHEMA, VetRecord,
+    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, Outcome, PoisonRecord, SCHEMA, VetRecord,
 };
 
 use super::schedule::Ran;
 use super::step::{CURVE, EVALUATION, POISON, VET};
+use super::{CELLS, GALLERY};
 use crate::config::Config;
-use crate::files::FileError;
+use crate::files::{FileError, PartFile};
 use crate::plan::{Cell, Plan};
+use crate::store::Store;
 
-/// The records of a study.
-pub(super) struct Results {
-    /// In plan order.
-    pub cells: Vec<CellRecord>,
-    /// One per experiment, data set and attack.
-    pub gallery: Vec<GalleryRecord>,
+/// What was written.
+pub(super) struct Assembled {
+    /// The hashes of `cells.jsonl` and `gallery.jsonl`.
+    pub files: BTreeMap<String, Digest>,
     /// How many of the cells failed.
     pub failed: usize,
+    /// How many of them diverged.
+    pub diverged: usize,
+    /// The cell that each line of the gallery comes from.
+    pub gallery: Vec<usize>,
 }
 
-/// Makes the records of all cells of `plan`.
+/// Writes the records of all cells of `plan` into `folder`. They are never all in memory.
 ///
 /// # Errors
-/// A file of the store cannot be read.
-pub(super) fn assemble(config: &Config, plan: &Plan, ran: &Ran) -> Result<Results, FileError> {
-    let mut reader = Reader { ran, evaluations: BTreeMap::new(), poisons: BTreeMap::new() };
-    let mut results = Results { cells: Vec::with_capacity(plan.cells.len()), gallery: Vec::new(), failed: 0 };
-    let mut shown = BTreeSet::new();
-    for cell in &plan.cells {
+/// A file of the store cannot be read, or the results cannot be written.
+pub(super) fn assemble(
+    config: &Config,
+    plan: &Plan,
+    ran: &Ran,
+    store: &Store,
+    folder: &Path,
+) -> Result<Assembled, FileError> {
+    let mut reader = Reader { plan, store, evaluations: BTreeMap::new(), poisons: BTreeMap::new() };
+    let (mut cells, mut gallery) = (PartFile::begin(&folder.join(CELLS))?, PartFile::begin(&folder.join(GALLERY))?);
+    let (mut failed, mut diverged) = (0, 0);
+    let (mut shown, mut seen, mut sources) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for (at, cell) in plan.cells.iter().enumerate() {
         let experiment = &config.experiments[cell.experiment];
         let (dataset, card) = &experiment.datasets[cell.dataset];
         let mut record = CellRecord {
@@ -47,7 +60,7 @@ pub(super) fn assemble(config: &Config, plan: &Plan, ran: &Ran) -> Result<Result
             attack: cell.attack.clone(),
             defense: cell.defense.clone(),
             seed: cell.seed,
-            outcome: Outcome::Ok,
+            outcome: outcome(cell, ran),
             metrics: BTreeMap::new(),
             confusion: Vec::new(),
             curve: Vec::new(),
@@ -55,35 +68,56 @@ pub(super) fn assemble(config: &Config, plan: &Plan, ran: &Ran) -> Result<Result
             poisoned_by_class: Vec::new(),
             classes: card.classes.clone(),
         };
-        match cell.sources().find_map(|source| ran.failed.get(&source)) {
-            None => fill(&mut record, cell, &mut reader)?,
-            Some(reason) => {
-                results.failed += 1;
-                record.outcome = Outcome::Failed(reason.clone());
-            }
+        match record.outcome {
+            Outcome::Ok => fill(&mut record, cell, ran, &mut reader)?,
+            Outcome::Failed(_) => failed += 1,
+            Outcome::Diverged(_) => diverged += 1,
         }
         // The first seed that has pictures stands for all of them.
-        if let Some(poison) = cell.poison.filter(|poison| !ran.failed.contains_key(poison)) {
-            let key = (cell.experiment, cell.dataset, unique_text(&cell.attack));
-            let tiles = &reader.poison(poison)?.gallery;
-            if !tiles.is_empty() && shown.insert(key) {
+        let key = (cell.experiment, cell.dataset, &cell.attack.name, text(&cell.attack.params));
+        let poison = cell.poison.filter(|poison| ran.stored.contains_key(poison) && !shown.contains(&key));
+        if let Some(poison) = poison.filter(|poison| seen.insert((cell.experiment, *poison))) {
+            let PoisonRecord { gallery: tiles, .. } = reader.read(poison, POISON)?;
+            if !tiles.is_empty() {
                 let (experiment, dataset, attack) = (experiment.name.clone(), dataset.clone(), cell.attack.clone());
-                results.gallery.push(GalleryRecord { experiment, dataset, attack, tiles: tiles.clone() });
+                gallery.write(&line(&GalleryRecord { experiment, dataset, attack, tiles }))?;
+                sources.push(at);
+                shown.insert(key);
             }
         }
-        results.cells.push(record);
+        cells.write(&line(&record))?;
     }
-    Ok(results)
+    let files = [(CELLS.to_owned(), cells.finish()?), (GALLERY.to_owned(), gallery.finish()?)].into();
+    Ok(Assembled { files, failed, diverged, gallery: sources })
 }
 
-fn unique_text(method: &MethodRecord) -> String {
-    serde_json::to_string(method).expect("plain data serialises to JSON")
+/// A failed reference fails its cells, so that a later run completes them. One that diverged is a result; only its own numbers are absent.
+fn outcome(cell: &Cell, ran: &Ran) -> Outcome {
+    let own = [Some(cell.evaluate), Some(cell.trained), cell.vet, cell.poison];
+    let own = own.into_iter().flatten().find_map(|source| ran.failed.get(&source));
+    let reference = || {
+        let failed = cell.sources().filter_map(|source| ran.failed.get(&source));
+        failed.into_iter().find(|outcome| matches!(outcome, Outcome::Failed(_)))
+    };
+    own.or_else(reference).cloned().unwrap_or(Outcome::Ok)
 }
 
-fn fill(record: &mut CellRecord, cell: &Cell, reader: &mut Reader) -> Result<(), FileError> {
-    let own = reader.evaluation(cell.evaluate)?;
-    let clean = reader.evaluation(cell.clean)?;
-    let undefended = reader.evaluation(cell.undefended)?;
+fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data serialises to JSON")
+}
+
+fn line<T: Serialize>(record: &T) -> Vec<u8> {
+    (text(record) + "\n").into_bytes()
+}
+
+fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) -> Result<(), FileError> {
+    let own: EvaluationRecord = reader.read(cell.evaluate, EVALUATION)?;
+    let numbers = Numbers::of(&own);
+    let mut reference = |step: usize| match ran.failed.contains_key(&step) {
+        true => Ok(Numbers::default()),
+        false => reader.numbers(step),
+    };
+    let references = [("clean_model", reference(cell.clean)?), ("undefended", reference(cell.undefended)?)];
     let metrics = &mut record.metrics;
     if let Some(vet) = cell.vet {
         let vet: VetRecord = reader.read(vet, VET)?;
@@ -91,25 +125,24 @@ fn fill(record: &mut CellRecord, cell: &Cell, reader: &mut Reader) -> Result<(),
         record.roc = vet.roc;
     }
     // A guard answers last, so its detection is the one that counts.
-    metrics.extend(own.metrics.clone());
+    metrics.extend(own.metrics);
     if !own.roc.is_empty() {
-        record.roc.clone_from(&own.roc);
+        record.roc = own.roc;
     }
-    record.confusion.clone_from(&own.confusion);
+    record.confusion = own.confusion;
     record.curve = reader.read::<Vec<EpochRecord>>(cell.trained, CURVE)?;
     if let Some(poison) = cell.poison {
-        let poison = reader.poison(poison)?;
-        metrics.insert("poisoned".to_owned(), poison.rate);
-        record.poisoned_by_class.clone_from(&poison.by_class);
+        let (rate, by_class) = reader.poison(poison)?;
+        metrics.insert("poisoned".to_owned(), *rate);
+        record.poisoned_by_class.clone_from(by_class);
     }
-    let references = [("clean_model", &clean), ("undefended", &undefended)];
-    for (name, reference) in references {
-        metrics.extend(accuracy(reference).map(|value| (format!("{name}_accuracy"), value)));
-        metrics.extend(success(reference).map(|value| (format!("{name}_success"), value)));
+    for (name, Numbers { accuracy, success }) in references {
+        metrics.extend(accuracy.map(|value| (format!("{name}_accuracy"), value)));
+        metrics.extend(success.map(|value| (format!("{name}_success"), value)));
     }
-    let numbers = (accuracy(&own), success(&own), accuracy(&undefended), success(&undefended));
-    if let ((Some(accuracy), Some(success), Some(accuracy_before), Some(success_before)), true) =
-        (numbers, cell.defense.name != "none")
+    let (after, before) = (numbers.both(), references[1].1.both());
+    if let (Some((accuracy, success)), Some((accuracy_before, success_before)), true) =
+        (after, before, cell.defense.name != "none")
     {
         let der = theriac_core::metrics::defense_effectiveness_rate(accuracy_before, success_before, accuracy, success);
         metrics.insert("der".to_owned(), der);
@@ -117,44 +150,54 @@ fn fill(record: &mut CellRecord, cell: &Cell, reader: &mut Reader) -> Result<(),
     Ok(())
 }
 
-fn accuracy(evaluation: &EvaluationRecord) -> Option<f64> {
-    evaluation.metrics.get("clean_accuracy").copied()
+/// What the cells of other methods want to know of an evaluation.
+#[derive(Clone, Copy, Default)]
+struct Numbers {
+    accuracy: Option<f64>,
+    success: Option<f64>,
 }
 
-fn success(evaluation: &EvaluationRecord) -> Option<f64> {
-    evaluation.metrics.get(evaluation.success.as_ref()?).copied()
+impl Numbers {
+    fn of(evaluation: &EvaluationRecord) -> Self {
+        let metric = |name: &str| evaluation.metrics.get(name).copied();
+        Self { accuracy: metric("clean_accuracy"), success: evaluation.success.as_deref().and_then(metric) }
+    }
+
+    fn both(self) -> Option<(f64, f64)> {
+        self.accuracy.zip(self.success)
+    }
 }
 
-/// Reads files of the store; what many cells need is read once.
+/// Reads files of the store; of what many cells need, it remembers the numbers.
 struct Reader<'a> {
-    ran: &'a Ran,
-    evaluations: BTreeMap<usize, Rc<EvaluationRecord>>,
-    poisons: BTreeMap<usize, Rc<PoisonRecord>>,
+    plan: &'a Plan,
+    store: &'a Store,
+    evaluations: BTreeMap<usize, Numbers>,
+    /// Rate and touched samples by class.
+    poisons: BTreeMap<usize, (f64, Vec<usize>)>,
 }
 
 impl Reader<'_> {
     fn read<T: DeserializeOwned>(&self, step: usize, name: &str) -> Result<T, FileError> {
-        let entry = self.ran.stored.get(&step).expect("a step that a good cell reads has finished");
-        let path = entry.folder.join(name);
+        let path = self.store.folder(&self.plan.steps[step].address).join(name);
         let content = fs::read(&path).map_err(FileError::at("read", &path))?;
         serde_json::from_slice(&content).map_err(io::Error::from).map_err(FileError::at("read", &path))
     }
 
-    fn evaluation(&mut self, step: usize) -> Result<Rc<EvaluationRecord>, FileError> {
+    fn numbers(&mut self, step: usize) -> Result<Numbers, FileError> {
         if let Some(known) = self.evaluations.get(&step) {
-            return Ok(Rc::clone(known));
+            return Ok(*known);
         }
-        let record = Rc::new(self.read(step, EVALUATION)?);
-        self.evaluations.insert(step, Rc::clone(&record));
-        Ok(record)
+        let numbers = Numbers::of(&self.read(step, EVALUATION)?);
+        self.evaluations.insert(step, numbers);
+        Ok(numbers)
     }
 
-    fn poison(&mut self, step: usize) -> Result<Rc<PoisonRecord>, FileError> {
-        if let Some(known) = self.poisons.get(&step) {
-            return Ok(Rc::clone(known));
+    fn poison(&mut self, step: usize) -> Result<&(f64, Vec<usize>), FileError> {
+        if !self.poisons.contains_key(&step) {
+            let PoisonRecord { rate, by_class, .. } = self.read(step, POISON)?;
+            self.poisons.insert(step, (rate, by_class));
         }
-        let record = Rc::new(self.read(step, POISON)?);
-        self.poisons.insert(step, Rc::clone(&record));
-        Ok(record)
+        Ok(&self.poisons[&step])
     }
 }

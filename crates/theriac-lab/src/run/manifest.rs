@@ -1,13 +1,13 @@
 //! The manifest: all that is needed to understand and repeat a run, and the only place for times and machines.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use theriac_core::record::{Manifest, SCHEMA, StepRecord};
+use theriac_core::record::{CompareRecord, Manifest, SCHEMA, ShardRecord, StepRecord};
 
 use super::Options;
+use super::memory::field;
 use super::schedule::Ran;
-use crate::config::Config;
+use crate::config::{Config, Experiment};
 use crate::plan::{Plan, brief};
 
 /// The manifest of a finished run.
@@ -19,18 +19,19 @@ pub(super) fn manifest(
     device: String,
     (jobs, threads): (usize, usize),
     seconds: f64,
+    shard: Option<ShardRecord>,
 ) -> Manifest {
     let datasets = config.experiments.iter().flat_map(|experiment| &experiment.datasets);
     let data = datasets.map(|(method, card)| (brief(method, &[]), card.digest.to_string())).collect();
     let step = |(index, planned): (usize, &crate::plan::PlannedStep)| {
-        let entry = ran.stored.get(&index)?;
+        let kept = ran.stored.get(&index)?;
         Some(StepRecord {
             address: planned.address.to_string(),
             kind: planned.step.kind.to_string(),
             label: planned.label.clone(),
-            seconds: entry.note.seconds,
-            peak_memory_mib: entry.note.peak_memory_mib,
-            output: entry.output().map(|digest| digest.to_string()).unwrap_or_default(),
+            seconds: kept.spent.seconds,
+            peak_memory_mib: kept.spent.peak_memory_mib,
+            output: kept.output.map(|digest| digest.to_string()).unwrap_or_default(),
         })
     };
     Manifest {
@@ -49,7 +50,18 @@ pub(super) fn manifest(
         threads,
         seconds,
         steps: plan.steps.iter().enumerate().filter_map(step).collect(),
+        compares: config.experiments.iter().flat_map(compares).collect(),
+        shard,
     }
+}
+
+fn compares(experiment: &Experiment) -> impl Iterator<Item = CompareRecord> {
+    experiment.compares.iter().map(|compare| CompareRecord {
+        experiment: experiment.name.clone(),
+        of: compare.of.to_string(),
+        names: compare.names.clone(),
+        metrics: compare.metrics.clone(),
+    })
 }
 
 fn machine() -> BTreeMap<String, String> {
@@ -64,20 +76,4 @@ fn machine() -> BTreeMap<String, String> {
     machine.extend(field("/proc/cpuinfo", "model name").map(|name| ("processor".to_owned(), name)));
     machine.extend(field("/proc/meminfo", "MemTotal").map(|size| ("memory".to_owned(), size)));
     machine
-}
-
-/// Highest resident memory of this process so far; 0 on systems that do not tell.
-pub(super) fn peak_memory_mib() -> f64 {
-    let peak = field("/proc/self/status", "VmHWM");
-    let kib = peak.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
-}
-
-/// The value of the first line `key: value` of a file of the Linux kernel.
-fn field(path: &str, key: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let value = |line: &str| {
-        line.split_once(':').filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
-    };
-    text.lines().find_map(value)
 }

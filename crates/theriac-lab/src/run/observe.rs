@@ -1,5 +1,8 @@
 //! What a run tells while it goes on, for progress bars and logs.
 
+use theriac_core::record::Outcome;
+
+use crate::files::FileError;
 use crate::plan::PlannedStep;
 
 /// Listens to a run. It is called from several threads and must return quickly.
@@ -14,7 +17,7 @@ impl Observer for () {
 }
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Totals {
     /// Distinct steps of the plan.
     pub steps: usize,
@@ -22,8 +25,10 @@ pub struct Totals {
     pub done: usize,
     /// Steps that the store had.
     pub reused: usize,
-    /// Steps that failed, or could not start because an input failed.
+    /// Steps that failed or diverged, or could not start because an input did.
     pub failed: usize,
+    /// Steps that were stopped, and go on from a checkpoint the next time.
+    pub saved: usize,
     /// Seconds until the end, judged by the estimates and by how right they have been in this run.
     pub remaining_seconds: f64,
 }
@@ -81,14 +86,37 @@ pub enum Event<'a> {
         /// Where the run stands.
         totals: Totals,
     },
-    /// A step failed.
+    /// A step goes on from a checkpoint.
+    StepResumed {
+        /// Its position.
+        index: usize,
+        /// The step.
+        step: &'a PlannedStep,
+    },
+    /// A step was stopped on request.
+    StepStopped {
+        /// Its position.
+        index: usize,
+        /// The step.
+        step: &'a PlannedStep,
+        /// Whether it goes on from where it was the next time.
+        saved: bool,
+    },
+    /// A checkpoint could not be saved; the step goes on.
+    NotSaved {
+        /// The step.
+        step: &'a PlannedStep,
+        /// Why not.
+        error: &'a FileError,
+    },
+    /// A step failed or diverged.
     StepFailed {
         /// Its position.
         index: usize,
         /// The step.
         step: &'a PlannedStep,
-        /// Why.
-        reason: &'a str,
+        /// Which of the two, and why.
+        outcome: &'a Outcome,
         /// Where the run stands.
         totals: Totals,
     },

@@ -6,22 +6,43 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use theriac_core::{Digest, record::Outcome};
 
+use super::errand::Errand;
 use super::observe::{Event, Observer, Totals};
-use super::{RunError, manifest, step};
-use crate::bench::{Bench, Files};
+use super::{RunError, memory, step};
+use crate::bench::{Bench, Halt};
 use crate::journal::{Entry, Journal};
 use crate::plan::Plan;
-use crate::store::{Found, Store, Stored};
+use crate::store::{Found, Spent, Store, Stored};
+use crate::throughput::Throughput;
 
 /// Deep networks recurse deeply in unoptimised builds.
 const STACK: usize = 16 << 20;
+/// How often to look whether another process has finished a step that is wanted here.
+const POLL: Duration = Duration::from_millis(100);
+/// How many steps are looked at for one that fits into the memory that is left.
+const LOOK_AHEAD: usize = 64;
+
+/// What is remembered of a finished step; its files are in the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub output: Option<Digest>,
+    pub spent: Spent,
+}
+
+impl From<&Stored> for Kept {
+    fn from(stored: &Stored) -> Self {
+        let (seconds, peak_memory_mib) = (stored.note.seconds, stored.note.peak_memory_mib);
+        Self { output: stored.output(), spent: Spent { seconds, peak_memory_mib } }
+    }
+}
 
 /// Finished steps by their position in the plan.
-pub(super) type Finished = BTreeMap<usize, Stored>;
+pub(super) type Finished = BTreeMap<usize, Kept>;
 
 /// What to run and with what.
 pub(super) struct Schedule<'a> {
@@ -34,15 +55,31 @@ pub(super) struct Schedule<'a> {
     pub threads: usize,
     /// Cores that steps share when fewer are left than there are cores; none if the number of threads is fixed.
     pub cores: Option<usize>,
+    /// What the running steps may take together, in MiB. A step that takes more runs alone.
+    pub memory_mib: f64,
+    /// How often a long step saves a checkpoint.
+    pub checkpoint_every: Duration,
+}
+
+/// What was there before.
+pub(super) struct Before {
+    pub stored: Finished,
+    /// Trainings that are known to diverge.
+    pub causes: BTreeMap<usize, Outcome>,
+    /// Which steps have to be run.
+    pub due: Vec<bool>,
+    /// Steps that stand on a training that diverged.
+    pub lost: usize,
+    pub throughput: Throughput,
 }
 
 /// What came of it.
 pub(super) struct Ran {
     pub stored: Finished,
-    /// Failed steps and those that lack an input for it, with the reason.
-    pub failed: BTreeMap<usize, String>,
-    /// Only the steps that failed themselves, with the bare reason.
-    pub causes: BTreeMap<usize, String>,
+    /// Steps without files and those that lack an input for it, with the reason.
+    pub failed: BTreeMap<usize, Outcome>,
+    /// Only the steps that failed or diverged themselves, with the bare reason.
+    pub causes: BTreeMap<usize, Outcome>,
     pub totals: Totals,
     pub interrupted: bool,
 }
@@ -50,17 +87,22 @@ pub(super) struct Ran {
 struct State<'a> {
     /// By length of the remaining chain; the earlier step of the plan first where that is equal.
     ready: BinaryHeap<(Seconds, std::cmp::Reverse<usize>)>,
+    /// Steps that another process is running now.
+    elsewhere: Vec<usize>,
     /// Unfinished inputs of each step.
     waiting: Vec<usize>,
     running: usize,
-    /// Failed steps and those that lack an input for it.
+    /// Memory of the running steps, in MiB.
+    memory_mib: f64,
+    /// Steps without files and those that lack an input for it.
     lost: BTreeSet<usize>,
     ran: Ran,
     journal: &'a mut Journal,
     error: Option<RunError>,
-    /// Estimated seconds of the steps that are not over.
+    /// Expected seconds of the steps that are not over.
     left: f64,
-    /// Estimated and measured seconds of the steps that finished.
+    throughput: Throughput,
+    /// Seconds as expected by the plan and as they were.
     calibration: (f64, f64),
 }
 
@@ -89,10 +131,11 @@ struct Graph {
 }
 
 impl Schedule<'_> {
-    /// Runs the `due` steps; `stored` has the others, as far as anything needs them.
-    pub fn run(&self, stored: Finished, due: &[bool], journal: &mut Journal) -> Result<Ran, RunError> {
+    /// Runs the due steps; what was there `before` has the others, as far as anything needs them.
+    pub fn run(&self, before: Before, journal: &mut Journal) -> Result<Ran, RunError> {
+        let Before { stored, causes, due, lost, throughput } = before;
         let steps = &self.plan.steps;
-        let mut graph = Graph { dependents: vec![Vec::new(); steps.len()], chains: self.plan.chains(due) };
+        let mut graph = Graph { dependents: vec![Vec::new(); steps.len()], chains: self.plan.chains(&due) };
         let mut waiting = vec![0; steps.len()];
         let due_steps = || (0..steps.len()).filter(|&index| due[index]);
         for index in due_steps() {
@@ -103,21 +146,32 @@ impl Schedule<'_> {
         }
         let first = due_steps().filter(|&index| waiting[index] == 0);
         let ready = first.map(|index| graph.place(index)).collect();
-        let reused = steps.len() - due_steps().count();
-        let totals = Totals { steps: steps.len(), done: reused, reused, ..Totals::default() };
-        let ran = Ran { stored, failed: BTreeMap::new(), causes: BTreeMap::new(), totals, interrupted: false };
-        let left = due_steps().map(|index| steps[index].seconds).sum();
-        let (running, error, calibration) = (0, None, (0.0, 0.0));
-        let lost = BTreeSet::new();
-        let mut state = State { ready, waiting, running, lost, ran, journal, error, left, calibration };
-        state.judge(self.jobs);
+        let done = steps.len() - due_steps().count();
+        let totals = Totals { steps: steps.len(), done, reused: done - lost, failed: lost, ..Totals::default() };
+        let ran = Ran { stored, failed: BTreeMap::new(), causes, totals, interrupted: false };
+        let mut state = State {
+            ready,
+            elsewhere: Vec::new(),
+            waiting,
+            running: 0,
+            memory_mib: 0.0,
+            lost: BTreeSet::new(),
+            ran,
+            journal,
+            error: None,
+            left: due_steps().map(|index| steps[index].seconds).sum(),
+            throughput,
+            calibration: (0.0, 0.0),
+        };
+        state.judge(self);
         self.tell(&Event::Began { jobs: self.jobs, threads: self.threads, totals: state.ran.totals });
 
-        let (state, bell) = (Mutex::new(state), Condvar::new());
+        let (state, bell, stop) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
         let workers = self.jobs.min(due_steps().count());
         std::thread::scope(|scope| {
             for _ in 0..workers {
-                let worker = std::thread::Builder::new().spawn_scoped(scope, || self.work(&graph, &state, &bell));
+                let worker =
+                    std::thread::Builder::new().spawn_scoped(scope, || self.work(&graph, &state, &bell, &stop));
                 if let Err(source) = worker {
                     guard(&state).error.get_or_insert(RunError::Workers { jobs: self.jobs, source });
                     return bell.notify_all();
@@ -125,21 +179,30 @@ impl Schedule<'_> {
             }
         });
         let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // It makes the next estimate better; a disk that refuses it will refuse more important things.
+        drop(state.throughput.write(self.store.root()));
         if let Some(error) = state.error {
             return Err(error);
         }
         let ran = state.ran;
         let interrupted = ran.totals.done < ran.totals.steps;
-        Ok(Ran { failed: self.failures(&ran.causes, due), interrupted, ..ran })
+        Ok(Ran { failed: self.failures(&ran), interrupted, ..ran })
     }
 
-    /// What every lost step is told: the failure of its first lost input. In plan order, so that it does not depend on which failed first.
-    fn failures(&self, causes: &BTreeMap<usize, String>, due: &[bool]) -> BTreeMap<usize, String> {
-        let mut failed: BTreeMap<usize, String> = BTreeMap::new();
-        for (index, planned) in self.plan.steps.iter().enumerate().filter(|(index, _)| due[*index]) {
-            let own = causes.get(&index).map(|reason| format!("failed to {}: {reason}", planned.label));
+    /// What every step without files is told: its own failure, or that of its first input that has one. In plan order, so that it does not
+    /// depend on which failed first.
+    fn failures(&self, ran: &Ran) -> BTreeMap<usize, Outcome> {
+        let mut failed: BTreeMap<usize, Outcome> = BTreeMap::new();
+        for (index, planned) in self.plan.steps.iter().enumerate() {
+            let own = ran.causes.get(&index).map(|cause| match cause {
+                Outcome::Diverged(how) => Outcome::Diverged(format!("{}: {how}", planned.label)),
+                other => {
+                    Outcome::Failed(format!("failed to {}: {}", planned.label, other.reason().unwrap_or_default()))
+                }
+            });
             let inherited = || planned.inputs.iter().find_map(|input| failed.get(input).cloned());
-            if let Some(reason) = own.or_else(inherited) {
+            let known = ran.stored.contains_key(&index);
+            if let Some(reason) = own.or_else(|| if known { None } else { inherited() }) {
                 failed.insert(index, reason);
             }
         }
@@ -147,26 +210,28 @@ impl Schedule<'_> {
     }
 
     /// A panicking observer must not take the run with it.
-    fn tell(&self, event: &Event) {
+    pub fn tell(&self, event: &Event) {
         drop(catch_unwind(AssertUnwindSafe(|| self.observer.observe(event))));
     }
 
-    fn work(&self, graph: &Graph, state: &Mutex<State>, bell: &Condvar) {
+    fn work(&self, graph: &Graph, state: &Mutex<State>, bell: &Condvar, stop: &AtomicBool) {
         let mut pools: BTreeMap<usize, ThreadPool> = BTreeMap::new();
-        while let Some((index, threads)) = self.next(state, bell) {
+        while let Some((index, threads)) = self.next(graph, state, bell) {
             let outcome = match pools.entry(threads) {
-                btree_map::Entry::Occupied(pool) => self.carry_out(index, pool.get()),
+                btree_map::Entry::Occupied(pool) => self.carry_out(index, pool.get(), stop),
                 btree_map::Entry::Vacant(place) => {
                     match ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build() {
-                        Ok(pool) => self.carry_out(index, place.insert(pool)),
+                        Ok(pool) => self.carry_out(index, place.insert(pool), stop),
                         Err(source) => Err(RunError::Threads { threads, source }),
                     }
                 }
             };
             let mut state = guard(state);
             state.running -= 1;
-            if let Err(error) = outcome.and_then(|outcome| self.record(&mut state, graph, index, outcome)) {
+            state.memory_mib -= self.plan.steps[index].estimate.memory_mib;
+            if let Err(error) = outcome.and_then(|outcome| self.record(&mut state, graph, (index, threads), outcome)) {
                 state.error.get_or_insert(error);
+                stop.store(true, Ordering::Relaxed);
             }
             drop(state);
             bell.notify_all();
@@ -177,86 +242,159 @@ impl Schedule<'_> {
     ///
     /// Where no other step is waiting, a core would soon be idle: the last steps get its threads too. Those that still run beside
     /// them make place when they are done. Results do not depend on it.
-    fn next(&self, state: &Mutex<State>, bell: &Condvar) -> Option<(usize, usize)> {
+    fn next(&self, graph: &Graph, state: &Mutex<State>, bell: &Condvar) -> Option<(usize, usize)> {
         let mut state = guard(state);
         loop {
             if self.cancel.load(Ordering::Relaxed) || state.error.is_some() {
                 return None;
             }
-            if let Some((_, std::cmp::Reverse(index))) = state.ready.pop() {
+            if let Some(index) = self.take(&mut state) {
                 state.running += 1;
+                state.memory_mib += self.plan.steps[index].estimate.memory_mib;
                 let share = self.cores.map_or(0, |cores| cores / (1 + state.ready.len()));
                 return Some((index, self.threads.max(share)));
             }
-            if state.running == 0 {
-                return None;
+            if state.elsewhere.is_empty() {
+                if state.running == 0 {
+                    return None;
+                }
+                state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                state = bell.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
+                let again = std::mem::take(&mut state.elsewhere);
+                state.ready.extend(again.into_iter().map(|index| graph.place(index)));
             }
-            state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn carry_out(&self, index: usize, pool: &ThreadPool) -> Result<Done, RunError> {
+    /// The most urgent step that is ready and fits into memory beside those that run.
+    fn take(&self, state: &mut State) -> Option<usize> {
+        let mut passed = Vec::new();
+        let mut found = None;
+        while let Some(place) = state.ready.pop() {
+            let std::cmp::Reverse(index) = place.1;
+            let fits = state.memory_mib + self.plan.steps[index].estimate.memory_mib <= self.memory_mib;
+            if fits || state.running == 0 {
+                found = Some(index);
+                break;
+            }
+            passed.push(place);
+            if passed.len() == LOOK_AHEAD {
+                break;
+            }
+        }
+        state.ready.extend(passed);
+        found
+    }
+
+    fn carry_out(&self, index: usize, pool: &ThreadPool, stop: &AtomicBool) -> Result<Done, RunError> {
         let planned = &self.plan.steps[index];
+        let Some(_claim) = self.store.claim(&planned.address)? else { return Ok(Done::Elsewhere) };
         // Another process may have been here since the store was searched.
         if let Found::Good(entry) = self.store.find(&planned.address)? {
-            return Ok(Done::Reused(*entry));
+            return Ok(Done::Reused(entry));
         }
         self.tell(&Event::StepStarted { index, step: planned });
         let begin = Instant::now();
-        let progress = |fraction| self.tell(&Event::StepProgress { index, fraction });
-        let files: Result<Files, String> = step::run(self.plan, index, self.bench, self.store, pool, &progress);
-        match files {
-            Err(reason) => Ok(Done::Failed(reason)),
-            Ok(files) => {
-                let seconds = begin.elapsed().as_secs_f64();
-                let entry = self.store.insert(&planned.step, &files, seconds, manifest::peak_memory_mib())?;
-                Ok(Done::Computed(entry, seconds))
+        let errand = Errand::new(self, index, stop);
+        let files = step::run(self.plan, index, self.bench, self.store, pool, &errand);
+        let spent = || Spent { seconds: begin.elapsed().as_secs_f64(), peak_memory_mib: memory::peak_mib() };
+        let done = match files {
+            Err(Halt::Stopped) => return Ok(Done::Stopped { saved: errand.saved() }),
+            Err(Halt::Failed(reason)) => Done::Failed(reason),
+            Err(Halt::Diverged(how)) => {
+                Done::Diverged(Kept::from(&self.store.insert_diverged(&planned.step, &how, spent())?), how)
             }
-        }
+            Ok(files) => Done::Computed(Kept::from(&self.store.insert(&planned.step, &files, spent())?)),
+        };
+        self.store.drop_checkpoint(&planned.address);
+        Ok(done)
     }
 
-    fn record(&self, state: &mut State, graph: &Graph, index: usize, done: Done) -> Result<(), RunError> {
+    fn record(
+        &self,
+        state: &mut State,
+        graph: &Graph,
+        (index, threads): (usize, usize),
+        done: Done,
+    ) -> Result<(), RunError> {
         let step = &self.plan.steps[index];
         let (address, label) = (step.address, step.label.clone());
         match done {
+            Done::Elsewhere => state.elsewhere.push(index),
+            Done::Stopped { saved } => {
+                state.ran.totals.saved += usize::from(saved);
+                self.tell(&Event::StepStopped { index, step, saved });
+            }
             Done::Reused(entry) => {
+                state.ran.stored.insert(index, Kept::from(&*entry));
+                if let Some(how) = entry.note.diverged {
+                    self.lose(state, graph, index, Outcome::Diverged(how));
+                    return Ok(());
+                }
                 state.ran.totals.reused += 1;
-                state.finish(graph, index, entry, step.seconds);
-                state.judge(self.jobs);
+                state.finish(graph, index, step.seconds);
+                state.judge(self);
                 self.tell(&Event::StepReused { index, step, totals: state.ran.totals });
             }
-            Done::Computed(entry, seconds) => {
+            Done::Computed(kept) => {
+                let seconds = kept.spent.seconds;
                 state.journal.write(Entry::Finished { address, label, seconds })?;
+                let measured = seconds * threads as f64;
                 state.calibration.0 += step.seconds;
-                state.calibration.1 += seconds;
-                state.finish(graph, index, entry, step.seconds);
-                state.judge(self.jobs);
+                state.calibration.1 += measured;
+                state.throughput.learn(&step.step, step.estimate.seconds, measured);
+                state.ran.stored.insert(index, kept);
+                state.finish(graph, index, step.seconds);
+                state.judge(self);
                 self.tell(&Event::StepFinished { index, step, seconds, totals: state.ran.totals });
+            }
+            Done::Diverged(kept, reason) => {
+                state.journal.write(Entry::Diverged { address, label, reason: reason.clone() })?;
+                state.ran.stored.insert(index, kept);
+                self.lose(state, graph, index, Outcome::Diverged(reason));
             }
             Done::Failed(reason) => {
                 state.journal.write(Entry::Failed { address, label, reason: reason.clone() })?;
-                state.ran.causes.insert(index, reason.clone());
-                let mut open = vec![index];
-                while let Some(index) = open.pop() {
-                    if state.lost.insert(index) {
-                        state.ran.totals.failed += 1;
-                        state.ran.totals.done += 1;
-                        state.left -= self.plan.steps[index].seconds;
-                        open.extend(&graph.dependents[index]);
-                    }
-                }
-                state.judge(self.jobs);
-                self.tell(&Event::StepFailed { index, step, reason: &reason, totals: state.ran.totals });
+                self.lose(state, graph, index, Outcome::Failed(reason));
             }
         }
         Ok(())
     }
+
+    /// Gives up a step and all that stand on it.
+    fn lose(&self, state: &mut State, graph: &Graph, index: usize, cause: Outcome) {
+        let mut open = vec![index];
+        while let Some(index) = open.pop() {
+            if state.lost.insert(index) {
+                state.ran.totals.failed += 1;
+                state.ran.totals.done += 1;
+                state.left -= self.plan.steps[index].seconds;
+                open.extend(&graph.dependents[index]);
+            }
+        }
+        state.judge(self);
+        self.tell(&Event::StepFailed {
+            index,
+            step: &self.plan.steps[index],
+            outcome: &cause,
+            totals: state.ran.totals,
+        });
+        state.ran.causes.insert(index, cause);
+    }
 }
 
 enum Done {
-    Reused(Stored),
-    Computed(Stored, f64),
+    /// Another process is running it.
+    Elsewhere,
+    Reused(Box<Stored>),
+    Computed(Kept),
     Failed(String),
+    Diverged(Kept, String),
+    /// On request; whether it goes on from where it was.
+    Stopped {
+        saved: bool,
+    },
 }
 
 impl Graph {
@@ -266,22 +404,22 @@ impl Graph {
 }
 
 impl State<'_> {
-    fn finish(&mut self, graph: &Graph, index: usize, entry: Stored, estimate: f64) {
-        self.ran.stored.insert(index, entry);
+    fn finish(&mut self, graph: &Graph, index: usize, estimate: f64) {
         self.ran.totals.done += 1;
         self.left -= estimate;
         for &dependent in &graph.dependents[index] {
             self.waiting[dependent] -= 1;
-            if self.waiting[dependent] == 0 {
+            if self.waiting[dependent] == 0 && !self.lost.contains(&dependent) {
                 self.ready.push(graph.place(dependent));
             }
         }
     }
 
-    fn judge(&mut self, jobs: usize) {
-        let (estimated, measured) = self.calibration;
-        let truth = if estimated > 0.0 { measured / estimated } else { 1.0 };
-        self.ran.totals.remaining_seconds = self.left.max(0.0) * truth / jobs as f64;
+    fn judge(&mut self, schedule: &Schedule) {
+        let (expected, measured) = self.calibration;
+        let truth = if expected > 0.0 { measured / expected } else { 1.0 };
+        let cores = schedule.jobs * schedule.threads;
+        self.ran.totals.remaining_seconds = self.left.max(0.0) * truth / cores as f64;
     }
 }
 

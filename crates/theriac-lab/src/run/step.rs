@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
+use theriac_core::Session;
 use theriac_core::record::{EpochRecord, EvaluationRecord, PoisonRecord, VetRecord};
 
-use crate::bench::{Bench, Files, Job, StepKind};
+use crate::bench::{Bench, Files, Halt, Job, StepKind};
 use crate::plan::Plan;
 use crate::store::Store;
 
@@ -20,19 +21,19 @@ pub(super) const EVALUATION: &str = "evaluation.json";
 /// Runs the step at `index` inside `pool`.
 ///
 /// # Errors
-/// Why it failed, be it an answer, a panic or a missing file.
+/// Why there are no files, be it an answer, a panic or a missing file.
 pub(super) fn run(
     plan: &Plan,
     index: usize,
     bench: &dyn Bench,
     store: &Store,
     pool: &rayon::ThreadPool,
-    progress: &(dyn Fn(f64) + Sync),
-) -> Result<Files, String> {
+    session: &(dyn Session + Sync),
+) -> Result<Files, Halt> {
     let folder = |input: usize| (&plan.steps[input].step, store.folder(&plan.steps[input].address));
     let inputs: BTreeMap<_, _> = plan.inputs(index).map(|(name, input)| (name, folder(input))).collect();
     let step = &plan.steps[index].step;
-    let job = Job { step, inputs, progress };
+    let job = Job { step, inputs, session };
     // Unwinding leaves nothing behind that is used again: the job is local, and a bench shares only what survives panics.
     let files = catch_unwind(AssertUnwindSafe(|| pool.install(|| bench.run(&job))));
     let files = files.map_err(|panic| format!("it panicked: {}", message(panic.as_ref())))??;

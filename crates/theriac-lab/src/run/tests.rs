@@ -6,6 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::bench::Step;
 use crate::toy::{SMALL, Toy, config};
 
 /// A folder to run in.
@@ -18,7 +19,8 @@ impl Place {
 
     fn options(&self, jobs: usize, threads: usize) -> Options {
         let (out, store) = (self.0.path().join("results"), self.0.path().join("store"));
-        Options { out, store, config_path: "small.toml".to_owned(), jobs: Some(jobs), threads: Some(threads) }
+        let (jobs, threads) = (Some(jobs), Some(threads));
+        Options { config_path: "small.toml".to_owned(), jobs, threads, ..Options::new(out, store) }
     }
 
     fn run_with(&self, text: &str, toy: &Toy, observer: &dyn Observer, cancel: &AtomicBool, jobs: usize) -> Outcome {
@@ -88,7 +90,7 @@ fn an_interrupted_run_continues_and_ends_with_the_same_results() {
     for after in [1, 3, 9] {
         let (place, cancel) = (Place::new(), AtomicBool::new(false));
         let outcome = place.run_with(SMALL, &Toy::default(), &CancelAfter(after.into(), &cancel), &cancel, 1);
-        let Outcome::Interrupted { done, steps } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Interrupted { done, steps, saved: 0 } = outcome else { panic!("{outcome:?}") };
         assert_eq!(done, after);
         let text = format!("interrupted: {after} of {steps} steps done; run again to continue");
         assert_eq!(outcome.to_string(), text);
@@ -257,7 +259,7 @@ fn two_runs_on_one_folder_are_told_apart_and_share_a_store() {
     let message = begin().unwrap_err().to_string();
     assert!(message.starts_with("failed to begin: another run is writing to `"), "{message}");
     drop(held);
-    // Two runs at once with results of their own compute each step at least once between them and agree.
+    // Two runs at once with results of their own share the work: no step is run twice.
     std::thread::scope(|scope| {
         for out in ["a", "b"] {
             let options = Options { out: place.0.path().join(out), ..place.options(2, 1) };
@@ -268,6 +270,7 @@ fn two_runs_on_one_folder_are_told_apart_and_share_a_store() {
     let cells = |out: &str| fs::read(place.0.path().join(out).join("small").join(CELLS)).unwrap();
     assert_eq!(cells("a"), cells("b"));
     assert_eq!(String::from_utf8(cells("a")).unwrap(), reference());
+    assert_eq!(toy.ran.lock().unwrap().len(), plan.steps.len());
 }
 
 #[test]
@@ -296,7 +299,7 @@ fn a_disk_that_fails_in_the_middle_ends_the_run_with_the_path() {
         fs::write(place.0.path().join("store").join(planned.address.short(2)), "").unwrap();
     }
     let error = run(&config, &plan, &toy, &place.options(2, 1), &(), &AtomicBool::new(false)).unwrap_err();
-    assert!(matches!(&error, RunError::File(FileError { .. })), "{error}");
+    assert!(matches!(&error, RunError::Midway(_)), "{error}");
     assert!(error.to_string().contains("/store/"), "{error}");
 }
 
@@ -374,4 +377,240 @@ fn a_panicking_observer_does_not_stop_a_run() {
     let outcome = place.run_with(SMALL, &Toy::default(), &Panics, &AtomicBool::new(false), 2);
     assert_eq!(report(outcome).failed_cells, 0);
     assert_eq!(place.read(CELLS), reference());
+}
+
+#[test]
+fn shards_merge_to_what_one_process_gives() {
+    let text = format!("{SMALL}[[experiment.attack]]\nname = \"sig\"\n");
+    let whole = Place::new();
+    whole.run(&text, &Toy::default());
+    let (config, place) = (config(&text), Place::new());
+    let mut trained = 0;
+    for (index, machine) in [(2, "x"), (3, "y"), (1, "z")] {
+        let toy = Toy::default();
+        let plan = Plan::new(&config, &toy);
+        let store = place.0.path().join(machine);
+        let options = Options { shard: Some((index, 3)), store, ..place.options(2, 1) };
+        let report = report(run(&config, &plan, &toy, &options, &(), &AtomicBool::new(false)).unwrap());
+        trained += toy.ran.lock().unwrap().iter().filter(|step| step.inputs.contains_key("poison")).count();
+        let last = index == 1;
+        assert_eq!(report.missing_shards.is_empty(), last);
+        assert_eq!(place.results().join(CELLS).exists(), last);
+        assert_eq!(report.folder == place.results(), last, "{}", report.folder.display());
+    }
+    for name in [CELLS, GALLERY, RESOLVED] {
+        assert_eq!(place.read(name), whole.read(name), "{name}");
+    }
+    assert_eq!(steps(&place), steps(&whole));
+    // No two machines trained the same victim, or did anything else with it.
+    let all = Plan::new(&config, &Toy::default());
+    assert_eq!(trained, all.steps.iter().filter(|planned| planned.step.inputs.contains_key("poison")).count());
+    // What is merged counts as run.
+    assert!(matches!(place.run(&text, &Toy::default()), Outcome::NothingToDo { .. }));
+}
+
+#[test]
+fn shards_that_do_not_belong_together_are_told() {
+    use super::merge::{merge, shards_in};
+    let place = Place::new();
+    let shard = |text: &str, index: usize, of: usize, out: &str| {
+        let (config, toy) = (config(text), Toy::default());
+        let plan = Plan::new(&config, &toy);
+        let out = place.0.path().join(out);
+        let options = Options { shard: Some((index, of)), out: out.clone(), ..place.options(2, 1) };
+        run(&config, &plan, &toy, &options, &(), &AtomicBool::new(false)).unwrap();
+        shard_folder(&out.join("small"), index, of)
+    };
+    let other = SMALL.replace("0.1]", "0.2]");
+    let (a, b, c) = (shard(SMALL, 1, 2, "a"), shard(&other, 2, 2, "b"), shard(SMALL, 2, 2, "c"));
+    let into = place.0.path().join("merged");
+    let fails = |folders: &[PathBuf]| merge(folders, &into).unwrap_err().to_string();
+    assert!(fails(&[a.clone(), b]).contains("are parts of different plans"));
+    assert!(fails(std::slice::from_ref(&a)).contains("of 2 shards these are missing: 2"));
+    assert!(fails(&[a.clone(), a.clone()]).contains("shard 1/2 is there twice"));
+    assert!(fails(&[a.clone(), into.clone()]).contains("merged` holds no shard; run it with `--shard i/n`"));
+    assert!(fails(&[]).contains("missing"));
+    assert_eq!(shards_in(a.parent().unwrap()).unwrap(), std::slice::from_ref(&a));
+    merge(&[c.clone(), a], &into).unwrap();
+    assert_eq!(fs::read_to_string(into.join(CELLS)).unwrap(), reference());
+    fs::write(c.join(CELLS), "").unwrap();
+    assert!(fails(&[c.clone()]).contains("missing: 1"));
+}
+
+#[test]
+fn a_diverging_training_is_a_result_and_is_not_tried_again() {
+    let expected: Vec<Value> = reference().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seed_one = |step: &Step| step.kind == StepKind::Train && step.seed == 1;
+    let diverging = || Toy { diverge: Some(seed_one), ..Toy::default() };
+    let (place, toy) = (Place::new(), diverging());
+    let outcome = place.run(SMALL, &toy);
+    assert!(outcome.to_string().contains("cells diverged"), "{outcome}");
+    let report = report(outcome);
+    assert_eq!((report.failed_cells, report.failed_steps.len()), (0, 0));
+    assert!(report.diverged_cells > 0);
+    for (found, expected) in place.cells().iter().zip(&expected) {
+        if found["seed"] == 1 {
+            let reason = found["outcome"]["reason"].as_str().unwrap();
+            assert_eq!(found["outcome"]["status"], "diverged");
+            assert!(reason.starts_with("train cnn on digits") && reason.ends_with("NaN in epoch 1"), "{reason}");
+        } else {
+            assert_eq!(found, expected);
+        }
+    }
+    assert!(place.read(JOURNAL).contains("\"event\":\"diverged\""));
+    let cells = place.read(CELLS);
+    assert!(matches!(place.run(SMALL, &diverging()), Outcome::NothingToDo { .. }));
+    // Made again from the store, which remembers: nothing is run.
+    fs::remove_file(place.results().join(CELLS)).unwrap();
+    let toy = diverging();
+    place.run(SMALL, &toy);
+    assert_eq!(place.read(CELLS), cells);
+    assert!(toy.ran.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_defense_keeps_its_numbers_where_only_the_undefended_victim_diverged() {
+    let text = SMALL.replace("\"spectral\"", "\"robust\"").replace("[0.05, 0.1]", "0.1");
+    let undefended = |step: &Step| step.kind == StepKind::Train && step.defense.is_none() && !step.inputs.is_empty();
+    let toy = Toy { diverge: Some(undefended), ..Toy::default() };
+    let place = Place::new();
+    place.run(&text, &toy);
+    let robust: Vec<Value> = place.cells().into_iter().filter(|cell| cell["defense"]["name"] == "robust").collect();
+    assert!(!robust.is_empty());
+    for cell in robust.iter().filter(|cell| cell["attack"]["name"] == "badnets") {
+        assert_eq!(cell["outcome"]["status"], "ok");
+        assert!(
+            cell["metrics"].get("clean_accuracy").is_some() && cell["metrics"].get("undefended_accuracy").is_none()
+        );
+    }
+}
+
+#[test]
+fn a_stopped_training_goes_on_where_it_was() {
+    let expected = reference();
+    let (place, cancel) = (Place::new(), std::sync::Arc::new(AtomicBool::new(false)));
+    let flag = cancel.clone();
+    let each = move |epoch: usize| {
+        if epoch == 6 {
+            flag.store(true, Ordering::Relaxed);
+        }
+    };
+    let toy = Toy { epochs: 10, each: Some(Box::new(each)), ..Toy::default() };
+    let outcome = place.run_with(SMALL, &toy, &(), &cancel, 1);
+    let text = outcome.to_string();
+    assert!(text.ends_with(" steps done, 1 more saved on their way; run again to continue"), "{text}");
+    let walked = *toy.walked.lock().unwrap();
+    let toy = Toy { epochs: 10, ..Toy::default() };
+    place.run(SMALL, &toy);
+    assert_eq!(place.read(CELLS), expected);
+    let trainings =
+        Plan::new(&config(SMALL), &toy).steps.iter().filter(|step| step.step.kind == StepKind::Train).count();
+    assert_eq!(walked + *toy.walked.lock().unwrap(), 10 * trainings);
+    assert_eq!(fs::read_dir(place.0.path().join("store/checkpoints")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_cannot_be_saved_loses_no_result() {
+    let expected = reference();
+    let place = Place::new();
+    let store = place.0.path().join("store");
+    // Files where the store wants folders: nothing can be saved.
+    fs::create_dir_all(&store).unwrap();
+    fs::write(store.join("checkpoints"), "").unwrap();
+    struct Warned(AtomicUsize);
+    impl Observer for Warned {
+        fn observe(&self, event: &Event) {
+            self.0.fetch_add(usize::from(matches!(event, Event::NotSaved { .. })), Ordering::Relaxed);
+        }
+    }
+    let (toy, warned) = (Toy { epochs: 3, ..Toy::default() }, Warned(0.into()));
+    let config = config(SMALL);
+    let plan = Plan::new(&config, &toy);
+    let options = Options { checkpoint_every: Duration::ZERO, ..place.options(2, 1) };
+    run(&config, &plan, &toy, &options, &warned, &AtomicBool::new(false)).unwrap();
+    assert_eq!(place.read(CELLS), expected);
+    assert!(warned.0.into_inner() >= 3);
+}
+
+#[test]
+fn running_steps_stay_within_the_memory_that_is_given() {
+    // Each toy step takes 10 MiB.
+    for (budget, most) in [(25.0, 2), (5.0, 1), (1e9, 4)] {
+        let (place, now, seen) =
+            (Place::new(), std::sync::Arc::new(AtomicUsize::new(0)), std::sync::Arc::new(AtomicUsize::new(0)));
+        let (running, peak) = (now.clone(), seen.clone());
+        let each = move |_| {
+            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(3));
+            running.fetch_sub(1, Ordering::SeqCst);
+        };
+        let toy = Toy { epochs: 2, each: Some(Box::new(each)), ..Toy::default() };
+        let config = config(SMALL);
+        let plan = Plan::new(&config, &toy);
+        let options = Options { memory_mib: Some(budget), ..place.options(4, 1) };
+        run(&config, &plan, &toy, &options, &(), &AtomicBool::new(false)).unwrap();
+        let seen = seen.load(Ordering::SeqCst);
+        assert!(seen <= most, "{seen} at a time with {budget} MiB");
+        assert_eq!(place.read(CELLS), reference());
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_changes_nothing() {
+    let place = Place::new();
+    place.run(SMALL, &Toy::default());
+    let cells = place.read(CELLS);
+    // Everything that is there comes from the future now.
+    let later = std::time::SystemTime::now() + Duration::from_secs(400 * 24 * 3600);
+    let mut open = vec![place.0.path().to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+        }
+    }
+    assert!(matches!(place.run(SMALL, &Toy::default()), Outcome::NothingToDo { .. }));
+    fs::remove_file(place.results().join(CELLS)).unwrap();
+    let toy = Toy::default();
+    place.run(SMALL, &toy);
+    assert_eq!(place.read(CELLS), cells);
+    assert!(toy.ran.lock().unwrap().is_empty());
+    let swept = Store::at(place.0.path().join("store")).sweep(u64::MAX, false).unwrap();
+    assert_eq!(swept.removed, 0);
+}
+
+#[test]
+fn a_grid_of_six_by_six_by_three_trains_each_victim_once() {
+    let mut text = SMALL[..SMALL.find("[[experiment.attack]]").unwrap()].replace("seeds = 2", "seeds = 3");
+    for attack in ["badnets", "blended", "label-flip", "sig", "trojan", "witches-brew"] {
+        text += &format!("[[experiment.attack]]\nname = \"{attack}\"\n");
+    }
+    for defense in ["spectral", "clustering", "robust", "prune", "strip", "all-in-one"] {
+        text += &format!("[[experiment.defense]]\nname = \"{defense}\"\n");
+    }
+    let (place, toy) = (Place::new(), Toy::default());
+    place.run(&text, &toy);
+    let victims: Vec<Step> = toy
+        .ran
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|step| step.kind == StepKind::Train && step.defense.is_none() && !step.inputs.contains_key("vet"))
+        .cloned()
+        .collect();
+    // Six attacked victims and a clean model a seed, and the surrogate of the one attack that needs one.
+    assert_eq!(victims.len(), 3 * (6 + 1 + 1));
+    let label = |line: &str| serde_json::from_str::<Value>(line).unwrap()["label"].as_str().map(str::to_owned);
+    let labels: Vec<String> = place.read(JOURNAL).lines().filter_map(label).collect();
+    assert_eq!(labels.iter().collect::<BTreeSet<_>>().len(), labels.len(), "the journal has no step twice");
+    // Another parameter of a defense trains no victim again, and what a comparison asks runs nothing at all.
+    let toy = Toy::default();
+    let changed = text.replace("\"prune\"", "\"prune\"\nstrength = 2.0");
+    place.run(&changed, &toy);
+    assert_eq!((toy.count(StepKind::Train), toy.count(StepKind::Repair)), (0, 3 * 7));
+    let toy = Toy::default();
+    place.run(&format!("{changed}[[experiment.compare]]\ndefenses = [\"prune\", \"strip\"]\n"), &toy);
+    assert!(toy.ran.lock().unwrap().is_empty());
+    assert!(place.read(MANIFEST).contains("\"of\": \"defense\""));
 }

@@ -62,6 +62,11 @@ impl CnnConfig {
         let conv2 = 9 * (pixels / 4) * self.width * 2 * self.width;
         (conv1 + conv2 + self.flat(facts) * self.hidden + self.hidden * facts.classes) as f64
     }
+
+    fn outputs(&self, facts: &Facts) -> f64 {
+        let pixels = facts.shape.height * facts.shape.width;
+        (pixels / 4 * self.width + self.flat(facts) + self.hidden + facts.classes) as f64
+    }
 }
 
 impl Cnn {
@@ -100,6 +105,7 @@ pub static ENTRY: ModelEntry = ModelEntry {
         Ok(Architecture::Cnn(config.init(facts, device)))
     },
     cost: |values, facts| CnnConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+    outputs: |values, facts| CnnConfig::from_values(values).map_or(0.0, |config| config.outputs(facts)),
 };
 
 #[cfg(test)]

@@ -68,4 +68,7 @@ pub static ENTRY: ModelEntry = ModelEntry {
     ),
     build: |values, facts, device| Ok(Architecture::Mlp(MlpConfig::from_values(values)?.init(facts, device))),
     cost: |values, facts| MlpConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+    outputs: |values, facts| {
+        MlpConfig::from_values(values).map_or(0.0, |config| config.widths(facts).iter().sum::<usize>() as f64)
+    },
 };

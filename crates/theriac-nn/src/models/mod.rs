@@ -20,6 +20,8 @@ pub struct ModelEntry {
     pub build: fn(&Values, &Facts, &Device) -> Result<Architecture, Vec<ParamError>>,
     /// Multiply-adds of one forward pass of one image, for the planner's estimate.
     pub cost: fn(&Values, &Facts) -> f64,
+    /// Numbers that all its layers give out for one image, for the planner's estimate of memory.
+    pub outputs: fn(&Values, &Facts) -> f64,
 }
 
 /// The entry called `name`.

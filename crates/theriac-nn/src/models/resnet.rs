@@ -147,6 +147,17 @@ impl ResNetConfig {
         }
         (cost + self.features() * facts.classes) as f64
     }
+
+    /// Two convolutions a block, each with its normalised input.
+    fn outputs(&self, facts: &Facts) -> f64 {
+        let Shape { mut height, mut width, .. } = facts.shape;
+        let mut outputs = height * width * self.width;
+        for (_, channels, stride) in self.plan() {
+            (height, width) = (height.div_ceil(stride), width.div_ceil(stride));
+            outputs += 4 * height * width * channels;
+        }
+        outputs as f64
+    }
 }
 
 impl PreActResNet {
@@ -187,6 +198,7 @@ pub static ENTRY: ModelEntry = ModelEntry {
         Ok(Architecture::ResNet(config.init(facts, device)))
     },
     cost: |values, facts| ResNetConfig::from_values(values).map_or(0.0, |config| config.cost(facts)),
+    outputs: |values, facts| ResNetConfig::from_values(values).map_or(0.0, |config| config.outputs(facts)),
 };
 
 /// The registry entry of the benchmark network.
@@ -206,6 +218,7 @@ pub static PREACT_RESNET18: ModelEntry = ModelEntry {
         Ok(Architecture::ResNet(EIGHTEEN.init(facts, device)))
     },
     cost: |_, facts| EIGHTEEN.cost(facts),
+    outputs: |_, facts| EIGHTEEN.outputs(facts),
 };
 
 #[cfg(test)]

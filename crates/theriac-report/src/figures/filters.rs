@@ -1,24 +1,24 @@
 //! Filters against the random filter with the same removal budget.
 
 use super::{Figure, name};
-use crate::compare::{Comparison, Verdict, comparisons};
+use crate::control::{Advantage, Verdict, advantages};
 use crate::plot::{Axis, Dash, Marker, Paint, PlotError, Style, Whisker, WhiskerPanel, Whiskers};
 use crate::setting::Setting;
 use crate::spread::Spread;
 
 /// One figure, when a filter has its random filter.
 pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
-    let comparisons = comparisons(setting);
-    if comparisons.is_empty() {
+    let advantages = advantages(setting);
+    if advantages.is_empty() {
         return Ok(None);
     }
-    let rows = comparisons.iter().map(|comparison| {
-        format!("{} on {}", setting.defense_label(comparison.defense), setting.attack_label(comparison.attack))
+    let rows = advantages.iter().map(|advantage| {
+        format!("{} on {}", setting.defense_label(advantage.defense), setting.attack_label(advantage.attack))
     });
     let panels = [
-        panel("Poison found", &comparisons, |comparison| comparison.found),
-        panel("Success prevented", &comparisons, |comparison| comparison.success.map(|(_, spread)| spread)),
-        panel("Clean accuracy", &comparisons, |comparison| comparison.accuracy),
+        panel("Poison found", &advantages, |advantage| advantage.found),
+        panel("Success prevented", &advantages, |advantage| advantage.success.map(|(_, spread)| spread)),
+        panel("Clean accuracy", &advantages, |advantage| advantage.accuracy),
     ];
     let whiskers = Whiskers { rows: rows.collect(), panels: panels.into_iter().flatten().collect() };
     let caption = "Poison found (TPR), attack success prevented and clean accuracy after retraining: each \
@@ -34,12 +34,8 @@ pub fn figure(setting: &Setting) -> Result<Option<Figure>, PlotError> {
     Figure::draw(&whiskers.sheet(), name(setting, "filters", "random"), title, caption).map(Some)
 }
 
-fn panel(
-    title: &str,
-    comparisons: &[Comparison],
-    value: impl Fn(&Comparison) -> Option<Spread>,
-) -> Option<WhiskerPanel> {
-    let spreads: Vec<Option<Spread>> = comparisons.iter().map(value).collect();
+fn panel(title: &str, advantages: &[Advantage], value: impl Fn(&Advantage) -> Option<Spread>) -> Option<WhiskerPanel> {
+    let spreads: Vec<Option<Spread>> = advantages.iter().map(value).collect();
     if spreads.iter().all(Option::is_none) {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use theriac_core::record::CellRecord;
 
-use super::{Section, gallery, table, threat};
-use crate::compare::{Comparison, Verdict, comparisons};
+use super::{Section, gallery, table, threat, unmeasured};
+use crate::control::{Advantage, Verdict, advantages};
 use crate::figures::{Figure, Methods};
 use crate::findings::against_random;
 use crate::group::{Group, matches};
@@ -94,9 +94,8 @@ fn table_of_results(out: &mut String, setting: &Setting) {
                 None => ("own", setting.defense_label(group.defense())),
             };
             out.push_str(&format!("<tr><th scope=\"row\" class=\"{class}\">{}</th>", escape(&label)));
-            let failed = group.failed().count();
-            let failed = if failed > 0 { format!(" <a href=\"#failed\">{failed} failed</a>") } else { String::new() };
-            out.push_str(&format!("<td>{}{failed}</td>", group.ok().count()));
+            let gone: String = unmeasured::links(group.cells()).into_iter().map(|link| format!(" {link}")).collect();
+            out.push_str(&format!("<td>{}{gone}</td>", group.ok().count()));
             number(out, "clean_accuracy", group.spread("clean_accuracy"), "");
             if success {
                 let kind = group.success();
@@ -168,23 +167,23 @@ fn poison_by_class(out: &mut String, setting: &Setting) {
 }
 
 fn against_random_filter(out: &mut String, setting: &Setting) {
-    let comparisons = comparisons(setting);
-    if comparisons.is_empty() {
+    let advantages = advantages(setting);
+    if advantages.is_empty() {
         return;
     }
     out.push_str("<h4>Filters against the random filter</h4>\n");
-    let verdicts: Vec<Verdict> = comparisons.iter().filter_map(|c| c.found.as_ref().map(Verdict::of)).collect();
-    let losers = losers(setting, &comparisons);
+    let verdicts: Vec<Verdict> = advantages.iter().filter_map(|c| c.found.as_ref().map(Verdict::of)).collect();
+    let losers = losers(setting, &advantages);
     if !losers.is_empty() {
         out.push_str(&format!("<ul class=\"warnings\">{}</ul>\n", losers.concat()));
     } else if verdicts.iter().all(|verdict| *verdict == Verdict::Beats) && !verdicts.is_empty() {
-        let all = verdicts.len() == comparisons.len();
+        let all = verdicts.len() == advantages.len();
         let scope = if all { "on every attack" } else { "wherever that could be measured" };
         out.push_str(&format!("<p>At finding poison, every filter beats the random filter {scope}.</p>\n"));
     } else if verdicts.contains(&Verdict::Unknown) {
         out.push_str("<p>With a single seed nobody can tell whether a filter beats the random filter.</p>\n");
     }
-    let rows = comparisons.iter().map(|comparison| {
+    let rows = advantages.iter().map(|advantage| {
         let plain = |spread: Option<Spread>| spread.map_or("-".to_owned(), |spread| percent(spread.mean));
         let difference = |spread: Option<&Spread>| {
             let Some(spread) = spread else { return "-".to_owned() };
@@ -202,16 +201,16 @@ fn against_random_filter(out: &mut String, setting: &Setting) {
         vec![
             format!(
                 "{} <span class=\"on\">on {}</span>",
-                escape(&setting.defense_label(comparison.defense)),
-                escape(&setting.attack_label(comparison.attack))
+                escape(&setting.defense_label(advantage.defense)),
+                escape(&setting.attack_label(advantage.attack))
             ),
-            plain(comparison.budget),
-            plain(comparison.own),
-            plain(comparison.random),
-            plain(comparison.perfect),
-            difference(comparison.found.as_ref()),
-            difference(comparison.success.as_ref().map(|(_, spread)| spread)),
-            difference(comparison.accuracy.as_ref()),
+            plain(advantage.budget),
+            plain(advantage.own),
+            plain(advantage.random),
+            plain(advantage.perfect),
+            difference(advantage.found.as_ref()),
+            difference(advantage.success.as_ref().map(|(_, spread)| spread)),
+            difference(advantage.accuracy.as_ref()),
         ]
     });
     let head = [
@@ -228,13 +227,13 @@ fn against_random_filter(out: &mut String, setting: &Setting) {
 }
 
 /// One sentence for each filter that finds no more poison than chance.
-fn losers(setting: &Setting, comparisons: &[Comparison]) -> Vec<String> {
-    let lost = comparisons.iter().filter(|c| c.found.as_ref().map(Verdict::of) == Some(Verdict::DoesNotBeat));
-    lost.filter_map(|comparison| {
-        let who = setting.defense_label(comparison.defense);
-        let attack = setting.attack_label(comparison.attack);
-        let sentence = against_random(comparison)?.replacen("It does", &format!("On {attack}, {who} does"), 1);
-        let n = comparison.found.map_or(0, |found| found.n);
+fn losers(setting: &Setting, advantages: &[Advantage]) -> Vec<String> {
+    let lost = advantages.iter().filter(|c| c.found.as_ref().map(Verdict::of) == Some(Verdict::DoesNotBeat));
+    lost.filter_map(|advantage| {
+        let who = setting.defense_label(advantage.defense);
+        let attack = setting.attack_label(advantage.attack);
+        let sentence = against_random(advantage)?.replacen("It does", &format!("On {attack}, {who} does"), 1);
+        let n = advantage.found.map_or(0, |found| found.n);
         Some(format!("<li>{} ({})</li>", super::emphasise(&escape(&sentence)), seeds_words(n)))
     })
     .collect()

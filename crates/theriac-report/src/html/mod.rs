@@ -1,16 +1,17 @@
 //! `report.html`: one file that needs no network, no script and no fonts.
 
+mod comparisons;
 mod experiment;
 mod gallery;
 mod measured;
 mod reproduce;
 mod table;
 mod threat;
+mod unmeasured;
 
 use std::collections::BTreeSet;
 
-use theriac_core::record::Outcome;
-
+use crate::compare::Comparison;
 use crate::figures::{Figure, Methods};
 use crate::findings::findings;
 use crate::group::slug;
@@ -21,7 +22,13 @@ use crate::setting::Setting;
 const STYLE: &str = include_str!("style.css");
 
 /// The whole page. `figures` holds those of each setting.
-pub fn page(results: &Results, settings: &[Setting], figures: &[Vec<Figure>], methods: Methods) -> String {
+pub fn page(
+    results: &Results,
+    settings: &[Setting],
+    compared: &[Comparison],
+    figures: &[Vec<Figure>],
+    methods: Methods,
+) -> String {
     let manifest = &results.manifest;
     let title = escape(&manifest.name);
     let mut out = format!(
@@ -40,13 +47,14 @@ pub fn page(results: &Results, settings: &[Setting], figures: &[Vec<Figure>], me
     out.push_str(&scope(results, settings));
     out.push_str("</header>\n");
     let sections = sections(results, settings);
-    out.push_str(&contents(&sections));
+    out.push_str(&contents(&sections, !compared.is_empty()));
     out.push_str("<main id=\"main\">\n");
     out.push_str(&key_findings(settings));
+    comparisons::section(&mut out, compared);
     for section in &sections {
         experiment::section(&mut out, section, results, settings, figures, methods);
     }
-    failed(&mut out, results);
+    unmeasured::sections(&mut out, results);
     measured::section(&mut out, results, settings);
     reproduce::section(&mut out, manifest);
     out.push_str("</main>\n</body>\n</html>\n");
@@ -87,16 +95,14 @@ fn scope(results: &Results, settings: &[Setting]) -> String {
     let mut seeds: Vec<u64> = results.cells.iter().map(|cell| cell.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    let failed = results.cells.iter().filter(|cell| cell.outcome != Outcome::Ok).count();
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     let mut parts = vec![
         count(results.manifest.experiments.len().max(settings.len().min(1)), "experiment", "experiments"),
         count(results.cells.len(), "cell", "cells"),
         count(seeds.len(), "seed", "seeds"),
     ];
-    if failed > 0 {
-        parts.push(format!("<a href=\"#failed\">{failed} failed</a>"));
-    }
+    parts.extend(results.part_words());
+    parts.extend(unmeasured::links(results.cells.iter()));
     format!(
         "<p class=\"scope\">{}. Numbers are means over seeds with 95 % Student intervals in brackets; differences are \
          paired by seed.</p>\n",
@@ -104,9 +110,10 @@ fn scope(results: &Results, settings: &[Setting]) -> String {
     )
 }
 
-fn contents(sections: &[Section]) -> String {
+fn contents(sections: &[Section], compared: bool) -> String {
     let entry = |anchor: &str, name: &str| format!("<li><a href=\"#{anchor}\">{}</a></li>", escape(name));
     let mut entries = vec![entry("findings", "Findings")];
+    entries.extend(compared.then(|| entry("comparisons", "Comparisons")));
     entries.extend(sections.iter().map(|section| entry(&section.anchor, &section.name)));
     entries.push(entry("measured", "How it was measured"));
     entries.push(entry("reproduce", "How to reproduce it"));
@@ -161,34 +168,4 @@ fn emphasise(text: &str) -> String {
         }
     }
     out
-}
-
-fn failed(out: &mut String, results: &Results) {
-    let failed: Vec<_> = results
-        .cells
-        .iter()
-        .filter_map(|cell| match &cell.outcome {
-            Outcome::Failed(reason) => Some((cell, reason)),
-            Outcome::Ok => None,
-        })
-        .collect();
-    if failed.is_empty() {
-        return;
-    }
-    out.push_str("<section aria-labelledby=\"failed\">\n<h2 id=\"failed\">Cells that failed</h2>\n");
-    out.push_str("<p>They have no part in any number above; n counts the seeds that were measured.</p>\n");
-    let rows = failed.into_iter().map(|(cell, reason)| {
-        let name = |method: &theriac_core::record::MethodRecord| {
-            let params =
-                method.params.iter().map(|(name, value)| format!("{name} {}", crate::words::value_words(value)));
-            let params = params.collect::<Vec<_>>().join(", ");
-            if params.is_empty() { method.name.clone() } else { format!("{} ({params})", method.name) }
-        };
-        let seed = cell.seed.to_string();
-        [cell.experiment.clone(), name(&cell.attack), name(&cell.defense), seed, reason.clone()]
-            .map(|text| escape(&text))
-    });
-    let head = ["Experiment", "Attack", "Defense", "Seed", "Reason"];
-    table::plain(out, "Failed cells", &head, rows.map(Vec::from).collect());
-    out.push_str("</section>\n");
 }

@@ -39,7 +39,7 @@ fn recipe(epochs: usize) -> Recipe {
 fn run(name: &str, values: &str, epochs: usize, seed: u64) -> Trained {
     let (train_data, test) = (bars(240, 1), bars(120, 2));
     let set = TrainingSet { train: &train_data, test: &test, probe: None };
-    train(network(name, values, &train_data, seed), set, &recipe(epochs), &Seeds::new(seed), &|_| {}).unwrap()
+    train(network(name, values, &train_data, seed), set, &recipe(epochs), &Seeds::new(seed), &()).unwrap()
 }
 
 #[test]
@@ -149,18 +149,18 @@ fn the_curve_follows_the_probe_and_divergence_is_an_error() {
     let (data, test) = (bars(120, 1), bars(60, 2));
     let probe = Probe { metric: "asr", inputs: test.clone(), aim: Aim::Misclassified };
     let set = TrainingSet { train: &data, test: &test, probe: Some(&probe) };
-    let trained = train(network("mlp", "hidden=8", &data, 1), set, &recipe(2), &Seeds::new(1), &|_| {}).unwrap();
+    let trained = train(network("mlp", "hidden=8", &data, 1), set, &recipe(2), &Seeds::new(1), &()).unwrap();
     for epoch in trained.curve {
         assert!((epoch.attack_success.unwrap() - (1.0 - epoch.test_accuracy)).abs() < 1e-12);
     }
     let wild = TrainConfig { lr: 100.0, momentum: 0.999, batch: 2, epochs: 50, ..TrainConfig::default() };
-    let result = train(network("resnet", "width=4 stages=2", &data, 1), set, &wild.into(), &Seeds::new(1), &|_| {});
+    let result = train(network("resnet", "width=4 stages=2", &data, 1), set, &wild.into(), &Seeds::new(1), &());
     assert!(matches!(result, Err(TrainError::Diverged { .. })), "{result:?}");
     let empty = TrainingSet { train: &data.select(&[]), ..set };
-    let result = train(network("mlp", "hidden=8", &data, 1), empty, &recipe(1), &Seeds::new(1), &|_| {});
+    let result = train(network("mlp", "hidden=8", &data, 1), empty, &recipe(1), &Seeds::new(1), &());
     assert!(matches!(result, Err(TrainError::Empty)));
     let untested = TrainingSet { test: &data.select(&[]), ..set };
-    let result = train(network("mlp", "hidden=8", &data, 1), untested, &recipe(1), &Seeds::new(1), &|_| {});
+    let result = train(network("mlp", "hidden=8", &data, 1), untested, &recipe(1), &Seeds::new(1), &());
     assert!(matches!(result, Err(TrainError::Untested)));
 }
 
@@ -179,7 +179,7 @@ fn every_optimizer_learns_and_smoothing_changes_the_loss() {
     let set = TrainingSet { train: &train_data, test: &test, probe: None };
     let last = |config: TrainConfig| {
         let network = network("mlp", "hidden=16", &train_data, 7);
-        *train(network, set, &config.into(), &Seeds::new(7), &|_| {}).unwrap().curve.last().unwrap()
+        *train(network, set, &config.into(), &Seeds::new(7), &()).unwrap().curve.last().unwrap()
     };
     let base = TrainConfig { epochs: 4, batch: 20, ..TrainConfig::default() };
     for optimizer in [Optimizer::Adam, Optimizer::AdamW] {

@@ -1,8 +1,4 @@
 //! Intervals: how far a number measured over a few seeds can be trusted.
-//!
-//! All of them answer `None` when there is nothing that a number could describe (no values, or one that is not finite),
-//! so that no NaN reaches a result. A single value is described by itself, without bounds: one seed says nothing about
-//! the spread.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};

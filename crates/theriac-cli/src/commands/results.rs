@@ -1,0 +1,98 @@
+//! `results`: show them, compare them, put shards together.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use theriac_lab::run::merge::{merge, shards_in};
+use theriac_report::Results as Read;
+
+use super::run::write_report;
+use super::{Failure, say};
+
+#[derive(Args, Debug)]
+pub struct Results {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Print the table of a results folder.
+    Show {
+        /// A results folder, such as `results/quickstart`.
+        folder: PathBuf,
+        /// One row for each metric of each group of cells, as CSV.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// One JSON object a cell and line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell which cells differ between two results folders, in what, and whether by more than the seeds do.
+    Diff {
+        /// A results folder.
+        a: PathBuf,
+        /// The other one.
+        b: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put the shards of one study together.
+    Merge {
+        /// A results folder with shards in it, or the folders of the shards.
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
+        /// Where the results go. Default: the folder that the shards are in.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+impl Results {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        match self.action {
+            Action::Show { folder, csv, json } => {
+                let results = Read::read(&folder)?;
+                if json {
+                    results.cells.iter().try_for_each(|cell| {
+                        say(&serde_json::to_string(cell).expect("plain data serialises to JSON"))
+                    })?;
+                } else if csv {
+                    let rows = theriac_report::csv(&theriac_report::summarise(&results.cells))?;
+                    say(&String::from_utf8_lossy(&rows))?;
+                } else {
+                    say(&theriac_report::show(&results))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Diff { a, b, json } => {
+                let diff = theriac_report::diff(&Read::read(&a)?, &Read::read(&b)?);
+                match json {
+                    true => say(&serde_json::to_string_pretty(&diff).expect("plain data serialises to JSON"))?,
+                    false => say(&diff.to_string())?,
+                }
+                Ok(if diff.is_identical() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Action::Merge { folders, out } => {
+                let shards = match folders.as_slice() {
+                    [folder] if out.is_none() || !folder.join(theriac_lab::run::MANIFEST).is_file() => {
+                        shards_in(folder)?
+                    }
+                    _ => folders.clone(),
+                };
+                let whole = out.or_else(|| match folders.as_slice() {
+                    [folder] => Some(folder.clone()),
+                    several => several.first()?.parent().map(PathBuf::from),
+                });
+                let whole =
+                    whole.ok_or_else(|| Failure::Usage("name a folder for the results with --out".to_owned()))?;
+                let merged = merge(&shards, &whole)?;
+                write_report(&whole)?;
+                say(&format!("{} cells of {} shards in `{}`", merged.cells, shards.len(), whole.display()))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
