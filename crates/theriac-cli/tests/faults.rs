@@ -182,7 +182,7 @@ fn a_second_process_on_the_same_results_is_sent_away_and_the_first_goes_on() {
 
 #[test]
 fn a_diverging_training_is_recorded_and_told_apart_from_a_failure() {
-    let desk = Desk::with_config(&with(SMALL, &[("epochs = 1", "epochs = 2\nlr = 100\nschedule = \"constant\"")]));
+    let desk = Desk::with_config(&with(SMALL, &[("epochs = 1", "epochs = 20\nlr = 100\nweight_decay = 10")]));
     let ended = desk.succeed(&["run", "study.toml", "--out", "results"]);
     assert!(
         ended.stderr.contains("diverged: train mlp") && ended.stderr.contains("cells diverged"),

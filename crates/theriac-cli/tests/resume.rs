@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,8 @@ fn spawn(desk: &Desk) -> Child {
 /// Waits until a training has been saved in some epoch after its first, and for a moment that differs from stop to stop.
 fn wait_for_a_checkpoint(desk: &Desk, child: &mut Child, round: u64) {
     let begin = Instant::now();
-    while desk.ending_in("stopped/.store/checkpoints", "").is_empty() {
+    let is_whole = |path: &PathBuf| !path.to_string_lossy().ends_with(".part");
+    while !desk.ending_in("stopped/.store/checkpoints", "").iter().any(is_whole) {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before round {round}");
         assert!(begin.elapsed() < Duration::from_secs(120), "no checkpoint in round {round}");
         std::thread::sleep(Duration::from_millis(2));

@@ -60,7 +60,7 @@ fn results_are_repeated_from_their_manifest_and_differences_are_told() {
     assert!(ended.stdout.contains("cells.jsonl differs"), "{}", ended.stdout);
     let told = desk.run(&["results", "diff", "results/small", "again/small"]);
     assert_eq!(told.code, Some(1));
-    assert!(told.stdout.contains("clean_accuracy"), "{}", told.stdout);
+    assert!(told.stdout.contains("Clean accuracy (CA): +"), "{}", told.stdout);
     let json = desk.run(&["results", "diff", "results/small", "again/small", "--json"]);
     assert!(serde_json::from_str::<Value>(&json.stdout).unwrap().is_object());
     desk.run(&["rerun", "results/small/cells.jsonl"]).refuses(2, &["failed to read the manifest `results/small/cells"]);

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use theriac_core::Digest;
-use theriac_core::record::{Outcome as CellOutcome, SCHEMA, ShardRecord};
+use theriac_core::record::{Manifest, Outcome as CellOutcome, SCHEMA, ShardRecord};
 
 use crate::bench::{Bench, StepKind};
 use crate::config::Config;
@@ -325,7 +325,8 @@ fn run_in(
         steps: by(&shard.steps, &known),
         ..shard.clone()
     });
-    let manifest = manifest::manifest(config, plan, &ran, options, bench.device(), (jobs, threads), seconds, shard);
+    let whole = manifest::manifest(config, plan, &ran, options, bench.device(), (jobs, threads), seconds);
+    let manifest = Manifest { shard, ..whole };
     let mut files = assembled.files;
     for (name, content) in [(RESOLVED, config.to_toml().into_bytes()), (MANIFEST, pretty(&manifest))] {
         write_atomically(&folder.join(name), &content)?;

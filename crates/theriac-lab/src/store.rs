@@ -145,11 +145,11 @@ impl Store {
 
     /// Removes what only a killed process leaves. Litter is not worth an error.
     fn clear_litter(&self) {
-        for folder in [self.parts(), self.claims()] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
-            }
+        let in_folder =
+            |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let half = in_folder(self.checkpoints()).filter(|path| path.extension().is_some_and(|end| end == "part"));
+        for path in in_folder(self.parts()).chain(in_folder(self.claims())).chain(half) {
+            drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
         }
     }
 

@@ -63,7 +63,7 @@ pub enum TrainError {
     #[error("failed to train: the test set is empty")]
     Untested,
     /// The loss is not a number any more.
-    #[error("failed to train: the loss became {loss} in epoch {epoch}; a smaller `lr` may help")]
+    #[error("the loss became {loss} in epoch {epoch}; a smaller `lr` may help")]
     Diverged {
         /// Counted from 1.
         epoch: usize,
@@ -71,7 +71,7 @@ pub enum TrainError {
         loss: f64,
     },
     /// The last step of an epoch led where nothing can be computed.
-    #[error("failed to train: the network's outputs are not finite after epoch {epoch}; a smaller `lr` may help")]
+    #[error("the network's outputs are not finite after epoch {epoch}; a smaller `lr` may help")]
     NotFinite {
         /// Counted from 1.
         epoch: usize,

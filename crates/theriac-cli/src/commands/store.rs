@@ -109,6 +109,7 @@ fn there(folders: &Folders) -> Result<Steps, Failure> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "people want to know how long ago")]
 fn list(folders: &Folders, as_json: bool) -> Result<ExitCode, Failure> {
     let entries = there(folders)?.entries()?;
     let age = |used: SystemTime| SystemTime::now().duration_since(used).unwrap_or_default().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use theriac_core::record::{CompareRecord, Manifest, SCHEMA, ShardRecord, StepRecord};
+use theriac_core::record::{CompareRecord, Manifest, SCHEMA, StepRecord};
 
 use super::Options;
 use super::memory::field;
@@ -10,7 +10,7 @@ use super::schedule::Ran;
 use crate::config::{Config, Experiment};
 use crate::plan::{Plan, brief};
 
-/// The manifest of a finished run.
+/// The manifest of a finished run of a whole plan.
 pub(super) fn manifest(
     config: &Config,
     plan: &Plan,
@@ -19,7 +19,6 @@ pub(super) fn manifest(
     device: String,
     (jobs, threads): (usize, usize),
     seconds: f64,
-    shard: Option<ShardRecord>,
 ) -> Manifest {
     let datasets = config.experiments.iter().flat_map(|experiment| &experiment.datasets);
     let data = datasets.map(|(method, card)| (brief(method, &[]), card.digest.to_string())).collect();
@@ -51,7 +50,7 @@ pub(super) fn manifest(
         seconds,
         steps: plan.steps.iter().enumerate().filter_map(step).collect(),
         compares: config.experiments.iter().flat_map(compares).collect(),
-        shard,
+        shard: None,
     }
 }
 

@@ -193,13 +193,17 @@ fn what_a_killed_process_left_is_removed_when_nobody_else_is_there() {
     fs::create_dir_all(&part).unwrap();
     fs::create_dir_all(claim.parent().unwrap()).unwrap();
     fs::write(&claim, "").unwrap();
+    store.save_checkpoint(&step.address(), b"whole").unwrap();
+    let half = store.root().join("checkpoints/abc.1-1.part");
+    fs::write(&half, "half").unwrap();
     // It may be at work: times say nothing, for a clock can be set back.
     drop(Store::open(store.root()).unwrap());
     assert!(part.exists());
     let root = store.root().to_owned();
     drop(store);
     drop(Store::open(&root).unwrap());
-    assert!(!part.exists() && !claim.exists());
+    assert!(!part.exists() && !claim.exists() && !half.exists());
+    assert_eq!(Store::at(&root).checkpoint(&step.address()).unwrap(), b"whole");
 }
 
 #[test]
