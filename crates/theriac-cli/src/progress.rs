@@ -48,7 +48,7 @@ impl Progress {
             bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
         let total = bars.add(ProgressBar::new(0));
-        total.set_style(style("[{elapsed_precise}] {bar:36} {pos}/{len} steps, {msg}"));
+        total.set_style(style("[{elapsed_precise}] {bar:36} {pos}/{len} steps, {per_sec}, {msg}"));
         Self { bars, total, steps: Mutex::default(), heard: Mutex::default(), mode }
     }
 
