@@ -35,7 +35,7 @@ pub use observe::{Event, Observer, Totals};
 pub const CELLS: &str = "cells.jsonl";
 /// The name of the file with one [`GalleryRecord`](theriac_core::record::GalleryRecord) a line.
 pub const GALLERY: &str = "gallery.jsonl";
-/// The name of the file with the [`Manifest`](theriac_core::record::Manifest).
+/// The name of the file with the [`Manifest`].
 pub const MANIFEST: &str = "manifest.json";
 /// The name of the file with the config, all defaults written out.
 pub const RESOLVED: &str = "config.resolved.toml";
