@@ -50,6 +50,10 @@ fn results_are_repeated_from_their_manifest_and_differences_are_told() {
     let ended = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "again"]);
     assert!(ended.stdout.starts_with("identical: "), "{}", ended.stdout);
     assert!(desk.read("results/small/cells.jsonl") == desk.read("again/small/cells.jsonl"));
+    let twice = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "again"]);
+    assert!(twice.stderr.contains("compared with an earlier repetition; remove `again`"), "{}", twice.stderr);
+    let itself = desk.run(&["rerun", "results/small/manifest.json", "--out", "results"]);
+    itself.refuses(2, &["would be compared with themselves; name another folder with --out"]);
     // Somebody altered a number.
     let cells = String::from_utf8(desk.read("results/small/cells.jsonl")).unwrap();
     let at = cells.find("\"clean_accuracy\":").unwrap();

@@ -48,6 +48,27 @@ pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
     })
 }
 
+/// The names of all metrics that a cell can have.
+pub const METRICS: [&str; 17] = [
+    "clean_accuracy",
+    "asr",
+    "targeted_success",
+    "robust_accuracy",
+    "class_recall",
+    "test_loss",
+    "clean_model_accuracy",
+    "clean_model_success",
+    "undefended_accuracy",
+    "undefended_success",
+    "der",
+    "tpr",
+    "fpr",
+    "auroc",
+    "average_precision",
+    "flagged",
+    "poisoned",
+];
+
 /// How a cell ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "status", content = "reason")]
@@ -276,8 +297,6 @@ pub struct ShardRecord {
     pub gallery: Vec<usize>,
     /// The position in the whole plan of each entry of `steps`.
     pub steps: Vec<usize>,
-    /// Cells and distinct steps of the whole plan.
-    pub whole: (usize, usize),
 }
 
 /// One step of a run, with its cost.

@@ -44,7 +44,6 @@ fn what_results_say_on_the_terminal() {
         cells: Vec::new(),
         gallery: Vec::new(),
         steps: Vec::new(),
-        whole: (9, 9),
     });
     let cells: Vec<CellRecord> = fixture::cells().into_iter().filter(|cell| cell.experiment == "backdoor").collect();
     fixture::write(folder.path(), &cells, &[], &manifest);

@@ -192,12 +192,27 @@ impl Rerun {
         let config = config.map_err(theriac_lab::ConfigError::from)?;
         let beside = self.manifest.parent().unwrap_or(Path::new("."));
         let out = self.out.clone().unwrap_or_else(|| beside.join("rerun"));
-        let options = self.effort.options(out.clone(), out.join(".store"), &self.manifest);
-        if let interrupted @ Outcome::Interrupted { .. } = self.effort.run(&config, &bench, &options)? {
-            eprintln!("{interrupted}:\n  {}", again());
-            return Ok(ExitCode::from(130));
-        }
         let folder = out.join(&config.name);
+        // Results that are compared with themselves are always identical.
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        if real(&folder).is_some_and(|folder| Some(folder) == real(beside)) {
+            let message = format!(
+                "the results of `{}` would be compared with themselves; name another folder with --out",
+                beside.display()
+            );
+            return Err(Failure::Usage(message));
+        }
+        let options = self.effort.options(out.clone(), out.join(".store"), &self.manifest);
+        match self.effort.run(&config, &bench, &options)? {
+            interrupted @ Outcome::Interrupted { .. } => {
+                eprintln!("{interrupted}:\n  {}", again());
+                return Ok(ExitCode::from(130));
+            }
+            Outcome::NothingToDo { .. } => {
+                eprintln!("compared with an earlier repetition; remove `{}` to repeat it once more", out.display());
+            }
+            Outcome::Finished(_) => {}
+        }
         let mut different = Vec::new();
         for name in [CELLS, GALLERY] {
             if read(&beside.join(name))? != read(&folder.join(name))? {

@@ -1,7 +1,7 @@
 //! `[[experiment.compare]]`: which methods are to be compared by tests.
 
 use theriac_core::Kind;
-use theriac_core::record::MethodRecord;
+use theriac_core::record::{METRICS, MethodRecord};
 
 use super::Compare;
 use super::check::{Checker, join};
@@ -13,7 +13,7 @@ use super::node::Node;
 const LISTS: [(&str, Kind); 3] = [("attacks", Kind::Attack), ("defenses", Kind::Defense), ("models", Kind::Model)];
 const KEYS: [&str; 4] = ["attacks", "defenses", "models", "metrics"];
 /// Those of them that the cells have are compared if no metric is named.
-const METRICS: [&str; 3] = ["clean_accuracy", "asr", "targeted_success"];
+const DEFAULTS: [&str; 3] = ["clean_accuracy", "asr", "targeted_success"];
 
 impl Checker<'_> {
     /// One comparison; `known` answers with the methods of the experiment.
@@ -44,8 +44,10 @@ impl Checker<'_> {
             self.fault(&node.span, &*path, Rule::expected("at least two names", node.found()));
         }
         let metrics = match table.get("metrics") {
-            Some(node) => self.words(node, &join(&table.path, "metrics"), |_| None),
-            None => METRICS.map(str::to_owned).to_vec(),
+            Some(node) => self.words(node, &join(&table.path, "metrics"), |word| {
+                (!METRICS.contains(&word)).then(|| Rule::unknown_name("metric", word, METRICS))
+            }),
+            None => DEFAULTS.map(str::to_owned).to_vec(),
         };
         Some(Compare { of: *of, names: found, metrics })
     }

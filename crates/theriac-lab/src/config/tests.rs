@@ -180,6 +180,7 @@ fn comparisons_name_methods_of_the_experiment() {
     );
     fails("defenses = \"prune\"", "expected at least two names, found \"prune\"");
     fails("defenses = [\"prune\", \"prune\"]", "\"prune\" is listed twice");
+    fails("defenses = [\"prune\", \"strip\"]\nmetrics = \"arc\"", "there is no metric \"arc\"; did you mean `asr`?");
     fails("metrics = \"asr\"", "expected one list of names: `attacks`, `defenses` or `models`, found 0");
     fails("defenses = [\"prune\", \"strip\"]\nseeds = 3", "unknown key `seeds`");
 }

@@ -49,7 +49,6 @@ impl Plan {
             steps: steps.iter().map(step).collect(),
             unshared: self.unshared,
         };
-        let whole = (self.cells.len(), self.steps.len());
-        (part, ShardRecord { index, of, plan, cells, gallery: Vec::new(), steps, whole })
+        (part, ShardRecord { index, of, plan, cells, gallery: Vec::new(), steps })
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use theriac_core::record::{CellRecord, GalleryRecord, Manifest, Outcome, SCHEMA, ShardRecord, StepRecord};
+use theriac_core::record::{
+    CellRecord, GalleryRecord, Manifest, Outcome as CellOutcome, SCHEMA, ShardRecord, StepRecord,
+};
 use theriac_core::{Digest, record::MethodRecord};
 
-use super::{CELLS, GALLERY, JOURNAL, MANIFEST, RESOLVED, RunError, lock, pretty, remove_if_there};
+use super::{CELLS, GALLERY, JOURNAL, MANIFEST, Outcome, RESOLVED, Report, RunError};
+use super::{is_complete, lock, pretty, remove_if_there};
 use crate::files::{FileError, PartFile, create_folder, write_atomically};
 use crate::journal::{Entry, Journal, JournalError};
 
@@ -70,9 +73,44 @@ pub fn shard_folder(whole: &Path, index: usize, of: usize) -> PathBuf {
     whole.join(format!("shard-{index}-of-{of}"))
 }
 
-/// The parts of `whole` that have no results yet.
-pub fn missing(whole: &Path, of: usize) -> Vec<usize> {
-    (1..=of).filter(|&index| !shard_folder(whole, index, of).join(MANIFEST).is_file()).collect()
+/// Ends the run of one part: the last one to end writes the results of the whole plan, which is called `plan`.
+pub(super) fn conclude(outcome: Outcome, whole: &Path, of: usize, plan: &Digest) -> Result<Outcome, RunError> {
+    let folders: Vec<PathBuf> = (1..=of).map(|index| shard_folder(whole, index, of)).collect();
+    // A part that another config has left here is as good as none.
+    let is_there = |folder: &PathBuf| read(folder).is_ok_and(|part| part.shard.plan == plan.to_string());
+    let missing_shards: Vec<usize> = (1..=of).filter(|index| !is_there(&folders[index - 1])).collect();
+    if !missing_shards.is_empty() {
+        return Ok(match outcome {
+            Outcome::Finished(report) => Outcome::Finished(Report { missing_shards, ..report }),
+            other => other,
+        });
+    }
+    if matches!(outcome, Outcome::NothingToDo { .. }) && has_results(whole, plan)? {
+        let cells =
+            folders.iter().map(|folder| Ok(read(folder)?.shard.cells.len())).sum::<Result<usize, MergeError>>()?;
+        return Ok(Outcome::NothingToDo { folder: whole.to_owned(), cells });
+    }
+    let merged = match merge(&folders, whole) {
+        // Two parts ended at the same time; the other one writes what this one would.
+        Err(MergeError::Locked(_)) => return Ok(outcome),
+        merged => merged?,
+    };
+    let (folder, Merged { cells, failed, diverged }) = (whole.to_owned(), merged);
+    Ok(match outcome {
+        Outcome::Finished(report) => {
+            Outcome::Finished(Report { folder, cells, failed_cells: failed, diverged_cells: diverged, ..report })
+        }
+        _ => Outcome::NothingToDo { folder, cells },
+    })
+}
+
+/// Whether the results of the whole plan are there, complete and as they were written.
+fn has_results(whole: &Path, plan: &Digest) -> Result<bool, RunError> {
+    if !whole.join(JOURNAL).is_file() {
+        return Ok(false);
+    }
+    let (_, past) = Journal::open(&whole.join(JOURNAL))?;
+    Ok(is_complete(&past, plan, whole))
 }
 
 /// The folders of parts below `whole`.
@@ -113,8 +151,8 @@ pub fn merge(folders: &[PathBuf], folder: &Path) -> Result<Merged, MergeError> {
         for (position, line) in lines(&folder.join(CELLS), &shard.cells)? {
             let cell: CellRecord = parse(&folder.join(CELLS), &line)?;
             merged.cells += 1;
-            merged.failed += usize::from(matches!(cell.outcome, Outcome::Failed(_)));
-            merged.diverged += usize::from(matches!(cell.outcome, Outcome::Diverged(_)));
+            merged.failed += usize::from(matches!(cell.outcome, CellOutcome::Failed(_)));
+            merged.diverged += usize::from(matches!(cell.outcome, CellOutcome::Diverged(_)));
             cells.insert(position, line);
         }
         for (position, line) in lines(&folder.join(GALLERY), &shard.gallery)? {

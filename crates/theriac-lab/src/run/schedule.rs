@@ -2,10 +2,10 @@
 //!
 //! A step never runs as a task of a shared pool: a thread that waits inside one step would steal another whole step and hold up the first.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -13,6 +13,7 @@ use theriac_core::{Digest, record::Outcome};
 
 use super::errand::Errand;
 use super::observe::{Event, Observer, Totals};
+use super::queue::{Graph, State, guard};
 use super::{RunError, memory, step};
 use crate::bench::{Bench, Halt};
 use crate::journal::{Entry, Journal};
@@ -84,52 +85,6 @@ pub(super) struct Ran {
     pub interrupted: bool,
 }
 
-struct State<'a> {
-    /// By length of the remaining chain; the earlier step of the plan first where that is equal.
-    ready: BinaryHeap<(Seconds, std::cmp::Reverse<usize>)>,
-    /// Steps that another process is running now.
-    elsewhere: Vec<usize>,
-    /// Unfinished inputs of each step.
-    waiting: Vec<usize>,
-    running: usize,
-    /// Memory of the running steps, in MiB.
-    memory_mib: f64,
-    /// Steps without files and those that lack an input for it.
-    lost: BTreeSet<usize>,
-    ran: Ran,
-    journal: &'a mut Journal,
-    error: Option<RunError>,
-    /// Expected seconds of the steps that are not over.
-    left: f64,
-    throughput: Throughput,
-    /// Seconds as expected by the plan and as they were.
-    calibration: (f64, f64),
-}
-
-/// A total order, for the queue.
-#[derive(Clone, Copy, PartialEq)]
-struct Seconds(f64);
-
-impl Eq for Seconds {}
-
-impl Ord for Seconds {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Seconds {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// The graph of the due steps.
-struct Graph {
-    dependents: Vec<Vec<usize>>,
-    chains: Vec<f64>,
-}
-
 impl Schedule<'_> {
     /// Runs the due steps; what was there `before` has the others, as far as anything needs them.
     pub fn run(&self, before: Before, journal: &mut Journal) -> Result<Ran, RunError> {
@@ -163,7 +118,7 @@ impl Schedule<'_> {
             throughput,
             calibration: (0.0, 0.0),
         };
-        state.judge(self);
+        state.judge(self.jobs * self.threads);
         self.tell(&Event::Began { jobs: self.jobs, threads: self.threads, totals: state.ran.totals });
 
         let (state, bell, stop) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
@@ -334,7 +289,7 @@ impl Schedule<'_> {
                 }
                 state.ran.totals.reused += 1;
                 state.finish(graph, index, step.seconds);
-                state.judge(self);
+                state.judge(self.jobs * self.threads);
                 self.tell(&Event::StepReused { index, step, totals: state.ran.totals });
             }
             Done::Computed(kept) => {
@@ -346,7 +301,7 @@ impl Schedule<'_> {
                 state.throughput.learn(&step.step, step.estimate.seconds, measured);
                 state.ran.stored.insert(index, kept);
                 state.finish(graph, index, step.seconds);
-                state.judge(self);
+                state.judge(self.jobs * self.threads);
                 self.tell(&Event::StepFinished { index, step, seconds, totals: state.ran.totals });
             }
             Done::Diverged(kept, reason) => {
@@ -373,7 +328,7 @@ impl Schedule<'_> {
                 open.extend(&graph.dependents[index]);
             }
         }
-        state.judge(self);
+        state.judge(self.jobs * self.threads);
         self.tell(&Event::StepFailed {
             index,
             step: &self.plan.steps[index],
@@ -395,35 +350,4 @@ enum Done {
     Stopped {
         saved: bool,
     },
-}
-
-impl Graph {
-    fn place(&self, index: usize) -> (Seconds, std::cmp::Reverse<usize>) {
-        (Seconds(self.chains[index]), std::cmp::Reverse(index))
-    }
-}
-
-impl State<'_> {
-    fn finish(&mut self, graph: &Graph, index: usize, estimate: f64) {
-        self.ran.totals.done += 1;
-        self.left -= estimate;
-        for &dependent in &graph.dependents[index] {
-            self.waiting[dependent] -= 1;
-            if self.waiting[dependent] == 0 && !self.lost.contains(&dependent) {
-                self.ready.push(graph.place(dependent));
-            }
-        }
-    }
-
-    fn judge(&mut self, schedule: &Schedule) {
-        let (expected, measured) = self.calibration;
-        let truth = if expected > 0.0 { measured / expected } else { 1.0 };
-        let cores = schedule.jobs * schedule.threads;
-        self.ran.totals.remaining_seconds = self.left.max(0.0) * truth / cores as f64;
-    }
-}
-
-fn guard<'a, 'b>(state: &'a Mutex<State<'b>>) -> MutexGuard<'a, State<'b>> {
-    // Nothing that holds the lock panics; if it did, the journal and the store would still tell the truth.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

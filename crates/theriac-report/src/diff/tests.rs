@@ -125,7 +125,6 @@ fn other_studies_say_what_is_different_about_them() {
         cells: Vec::new(),
         gallery: Vec::new(),
         steps: Vec::new(),
-        whole: (0, 0),
     });
     let found = diff(&a, &b);
     assert_eq!((found.equal, found.only_a.len(), found.only_b.len()), (0, 4, 4));
