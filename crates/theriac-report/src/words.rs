@@ -272,6 +272,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_has_its_words_and_no_other() {
+        let mut found: Vec<&str> = METRICS.iter().map(|words| words.metric).collect();
+        let mut expected = theriac_core::record::METRICS;
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn numbers_read_well() {
         let spread = Spread::of(&[0.99, 1.0, 0.995]).unwrap();
         assert_eq!(percent_words(&spread), "99.5 % [98.3, 100.0]");

@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use theriac_core::Seeds;
 
+mod differences;
+
 use super::conv::conv as conv2d;
 use super::enter::enter;
 use super::pooled::conv_relu_pool;
@@ -57,7 +59,7 @@ fn outcome<M: Module>(
     let of_input = input.grad_remove(&mut gradients).unwrap();
     results.push(("input".to_owned(), values(of_input)));
     let gradients = burn::optim::GradientsParams::from_grads(gradients, module);
-    let mut visitor = Gathered { gradients, results };
+    let mut visitor = Gathered { gradients, results, path: Vec::new() };
     module.visit(&mut visitor);
     visitor.results
 }
@@ -65,13 +67,21 @@ fn outcome<M: Module>(
 struct Gathered {
     gradients: burn::optim::GradientsParams,
     results: Vec<(String, Vec<f32>)>,
+    path: Vec<String>,
 }
 
 impl burn::module::ModuleVisitor for Gathered {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            let shape = format!("parameter {:?}", gradient.dims());
-            self.results.push((shape, values(gradient)));
+            self.results.push((self.path.join("."), values(gradient)));
         }
     }
 }
