@@ -30,7 +30,7 @@
 
 use theriac_core::{
     Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Range, Role, SourceId, Stage, ThreatModel, Values, config,
+    Probe, Range, Role, Seeds, SourceId, Stage, ThreatModel, Values, config,
 };
 use theriac_nn::{Batch, Network};
 use theriac_train::{Direction, Pgd};
@@ -122,7 +122,7 @@ impl Attack for AdversarialPoison {
         Ok(changes)
     }
 
-    fn probe(&self, _test: &Dataset) -> Option<Probe> {
+    fn probe(&self, _test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         None
     }
 }
@@ -189,7 +189,8 @@ pub static ENTRY: AttackEntry = AttackEntry {
 mod tests {
     use super::*;
     use crate::testing::{self, attack, facts, invariants, kinds, poison_on, surrogate, values};
-    use theriac_core::{Seeds, Value};
+    use theriac_core::Value;
+    use theriac_train::TrainConfig;
 
     fn objective(name: &str) -> (&'static str, Value) {
         ("objective", name.into())
@@ -264,7 +265,8 @@ mod tests {
     #[test]
     fn without_a_surrogate_it_says_so() {
         let train = testing::train();
-        let context = AttackContext { train: &train, seeds: &Seeds::new(1), surrogate: None };
+        let (seeds, recipe) = (Seeds::new(1), TrainConfig::default());
+        let context = AttackContext { train: &train, test: &train, seeds: &seeds, surrogate: None, recipe: &recipe };
         let error = attack(&ENTRY, []).poison(&context).unwrap_err().to_string();
         assert!(error.contains("surrogate"), "{error}");
     }

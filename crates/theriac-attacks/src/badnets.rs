@@ -35,7 +35,7 @@
 
 use theriac_core::{
     Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Role, Shape, Stage, ThreatModel, Values, config, param::Range,
+    Probe, Role, Seeds, Shape, Stage, ThreatModel, Values, config, param::Range,
 };
 
 use crate::common::{ATTACK_SUCCESS_RATE, Checks, choose_exactly, map_images, next_class, outside_class};
@@ -186,7 +186,7 @@ impl Attack for BadNets {
 
     /// The eligible test images with the patch. The target class is not among them, except for `all-to-all`, where
     /// every class has another target.
-    fn probe(&self, test: &Dataset) -> Option<Probe> {
+    fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         let clean = test.select(&self.mapping.eligible(test).0);
         let wanted = |label| self.mapping.wanted(label, test.classes().len());
         let aim = Aim::Classes(clean.labels().into_iter().map(wanted).collect());
@@ -285,7 +285,7 @@ mod tests {
             assert_eq!(train.image(index) != poisoned.image(index), touched);
             assert_eq!(train.label(index) != poisoned.label(index), touched);
         }
-        let probe = attack.probe(&testing::test()).unwrap();
+        let probe = attack.probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.metric, probe.inputs.class_counts()), ("asr", vec![10, 10, 0, 10]));
         assert_eq!(probe.aim, Aim::Classes(vec![2; 30]));
     }
@@ -296,7 +296,7 @@ mod tests {
         let attack = attack(&ENTRY, []);
         let poisoned = poison_on(&*attack, &train, 1).unwrap().apply(&train).unwrap();
         // The training set as if it were the test set: what is stamped in both must be equal.
-        let probe = attack.probe(&train).unwrap();
+        let probe = attack.probe(&train, &testing::seeds()).unwrap();
         let stamped: Vec<usize> = (0..train.len()).filter(|&at| train.image(at) != poisoned.image(at)).collect();
         let same = |&index: &usize| {
             poisoned.image(index) == probe.inputs.image(probe.inputs.position(train.id(index)).unwrap())
@@ -309,13 +309,13 @@ mod tests {
     fn all_to_all_and_source_specific() {
         let (changes, _) = invariants(&ENTRY, [mapping("all-to-all")], 20);
         assert!(relabelled(&changes).iter().all(|&(from, to)| to == (from + 1) % 4));
-        let probe = attack(&ENTRY, [mapping("all-to-all")]).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, [mapping("all-to-all")]).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!(probe.inputs.len(), 40);
         assert!((0..40).all(|at| probe.succeeds(at, (probe.inputs.label(at) + 1) % 4)));
         let given = || [mapping("source-specific"), ("source", 1.into())];
         let (changes, _) = invariants(&ENTRY, given(), 20);
         assert!(relabelled(&changes).iter().all(|&flip| flip == (1, 0)));
-        let probe = attack(&ENTRY, given()).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, given()).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.inputs.class_counts(), probe.aim), (vec![0, 10, 0, 0], Aim::Classes(vec![0; 10])));
     }
 

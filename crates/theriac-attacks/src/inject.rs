@@ -181,7 +181,7 @@ impl Attack for Inject {
         Ok(changes)
     }
 
-    fn probe(&self, test: &Dataset) -> Option<Probe> {
+    fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         let foreign = match self.kind {
             Kind::Copies { source } | Kind::NearDuplicates { source, .. } => {
                 return Some(class_probe(test, source, Some(self.target)));
@@ -264,7 +264,7 @@ mod tests {
         copied.sort_unstable();
         copied.dedup();
         assert_eq!(copied.len(), 40, "no original is used twice before all were used");
-        let probe = attack(&ENTRY, []).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, []).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.inputs.class_counts(), probe.aim), (vec![0, 10, 0, 0], Aim::Classes(vec![0; 10])));
         assert_eq!(attack(&ENTRY, []).victim_class(), Some(1));
     }
@@ -327,7 +327,7 @@ mod tests {
     fn the_probe_of_foreign_images_is_fresh_and_fixed() {
         let attack = attack(&ENTRY, [kind("out-of-distribution"), ("target", 2.into())]);
         let test = testing::test();
-        let probe = attack.probe(&test).unwrap();
+        let probe = attack.probe(&test, &testing::seeds()).unwrap();
         assert_eq!(probe.inputs.class_counts(), [10, 10, 0, 10]);
         assert_eq!(probe.aim, Aim::Classes(vec![2; 30]));
         assert!((0..30).all(|at| probe.inputs.image(at) != test.image(test.position(probe.inputs.id(at)).unwrap())));

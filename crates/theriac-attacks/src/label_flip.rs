@@ -36,7 +36,7 @@
 use theriac_core::threat::samples_at;
 use theriac_core::{
     Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Role, Stage, ThreatModel, Values, config, param::Range,
+    Probe, Role, Seeds, Stage, ThreatModel, Values, config, param::Range,
 };
 
 use crate::common::{Checks, TARGETED_SUCCESS, choose_exactly, class_probe, next_class, other_class};
@@ -173,7 +173,7 @@ impl Attack for LabelFlip {
 
     /// `pair`: every test image, aimed at the next class. With a class `from`: its test images, aimed at `to` or at any
     /// other class.
-    fn probe(&self, test: &Dataset) -> Option<Probe> {
+    fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         match self {
             Self::Symmetric { .. } | Self::Matrix(_) => None,
             Self::NextClass { .. } => {
@@ -253,20 +253,20 @@ mod tests {
         let (changes, _) = invariants(&ENTRY, [("rate", 1.0.into())], 200);
         let from_0_to = |class| relabelled(&changes).iter().filter(|&&flip| flip == (0, class)).count();
         assert!([1, 2, 3].map(from_0_to).iter().all(|count| (17..=37).contains(count)));
-        assert!(attack(&ENTRY, []).probe(&testing::test()).is_none());
+        assert!(attack(&ENTRY, []).probe(&testing::test(), &testing::seeds()).is_none());
     }
 
     #[test]
     fn pair_flips_go_to_the_next_class_or_between_two() {
         let (changes, _) = invariants(&ENTRY, [("mode", "pair".into())], 20);
         assert!(relabelled(&changes).iter().all(|&(from, to)| to == (from + 1) % 4));
-        let probe = attack(&ENTRY, [("mode", "pair".into())]).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, [("mode", "pair".into())]).probe(&testing::test(), &testing::seeds()).unwrap();
         assert!((0..40).all(|at| probe.succeeds(at, (probe.inputs.label(at) + 1) % 4)));
         assert_eq!((probe.metric, probe.inputs.len()), ("targeted_success", 40));
         let given = || [("mode", "pair".into()), ("from", 2.into()), ("to", 0.into())];
         let (changes, _) = invariants(&ENTRY, given(), 20);
         assert!(relabelled(&changes).iter().all(|&flip| flip == (2, 0)));
-        let probe = attack(&ENTRY, given()).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, given()).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.inputs.class_counts(), probe.aim), (vec![0, 0, 10, 0], Aim::Classes(vec![0; 10])));
         assert_eq!(attack(&ENTRY, given()).victim_class(), Some(2));
     }
@@ -276,7 +276,7 @@ mod tests {
         let given = || [("mode", "one-class".into()), ("from", 1.into())];
         let (changes, _) = invariants(&ENTRY, given(), 20);
         assert!(relabelled(&changes).iter().all(|&(from, to)| from == 1 && to != 1));
-        let probe = attack(&ENTRY, given()).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, given()).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.inputs.class_counts(), probe.aim), (vec![0, 10, 0, 0], Aim::Misclassified));
     }
 

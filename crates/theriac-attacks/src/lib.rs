@@ -6,6 +6,7 @@ mod testing;
 
 use theriac_core::{Budget, ChangeSet, Dataset, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
 use theriac_nn::Network;
+use theriac_train::{Recipe, TrainConfig};
 
 theriac_core::registry! {
     /// All attacks, in the order in which they are listed. A line is a file of its own and an entry here.
@@ -39,10 +40,15 @@ pub fn find(name: &str) -> Option<&'static AttackEntry> {
 pub struct AttackContext<'a> {
     /// The clean training set.
     pub train: &'a Dataset,
+    /// The clean test set, for attacks on certain inputs: the same from which [`Attack::probe`] takes them. None of it may enter the
+    /// change set.
+    pub test: &'a Dataset,
     /// The attack's own streams of random numbers.
     pub seeds: &'a Seeds,
-    /// A model that the attacker trained itself on clean data, if its entry asks for one.
+    /// A network of the victim's architecture, trained on clean data or not, as its entry asks for.
     pub surrogate: Option<&'a Network>,
+    /// The victim's recipe. An attack may use it only if it has a surrogate.
+    pub recipe: &'a TrainConfig,
 }
 
 /// Why an attack could not be carried out.
@@ -67,8 +73,14 @@ pub trait Attack: Send + Sync {
     /// When the data set does not have what the attack needs, such as enough samples of a class.
     fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError>;
 
-    /// The inputs on which success is counted, made from the clean test set; `None` if the goal is plain loss of accuracy.
-    fn probe(&self, test: &Dataset) -> Option<Probe>;
+    /// Changes the victim's training, for attackers who control its code. `seeds` are those of [`Attack::poison`].
+    fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {
+        let _ = (recipe, seeds);
+    }
+
+    /// The inputs on which success is counted, made from the clean test set; `None` if the goal is plain loss of accuracy. `seeds` are
+    /// those of [`Attack::poison`].
+    fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe>;
 
     /// The class whose recall the attack lowers, if there is one.
     fn victim_class(&self) -> Option<u16> {

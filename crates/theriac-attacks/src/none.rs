@@ -1,7 +1,7 @@
 //! No attack: the clean reference that every other attack is compared with.
 
 use theriac_core::{
-    Budget, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, MethodInfo, ParamError, Probe, Role, Stage,
+    Budget, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, MethodInfo, ParamError, Probe, Role, Seeds, Stage,
     ThreatModel, Values, config,
 };
 
@@ -24,7 +24,7 @@ impl Attack for NoAttack {
         Ok(ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage))
     }
 
-    fn probe(&self, _test: &Dataset) -> Option<Probe> {
+    fn probe(&self, _test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         None
     }
 }
@@ -53,7 +53,7 @@ mod tests {
         let (changes, poisoned) = testing::invariants(&ENTRY, [], 0);
         assert!(changes.edits.is_empty());
         assert_eq!(poisoned.digest(), testing::train().digest());
-        assert!(testing::attack(&ENTRY, []).probe(&testing::test()).is_none());
+        assert!(testing::attack(&ENTRY, []).probe(&testing::test(), &testing::seeds()).is_none());
     }
 
     #[test]

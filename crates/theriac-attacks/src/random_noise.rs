@@ -31,7 +31,7 @@
 use theriac_core::seed::Stream;
 use theriac_core::{
     Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, MethodInfo, Paper, ParamError, Probe, Role,
-    Shape, Stage, ThreatModel, Values, config, param::Range,
+    Seeds, Shape, Stage, ThreatModel, Values, config, param::Range,
 };
 
 use crate::common::{Checks, choose_exactly, jitter, uniform_image};
@@ -176,7 +176,7 @@ impl Attack for RandomNoise {
         Ok(changes)
     }
 
-    fn probe(&self, _test: &Dataset) -> Option<Probe> {
+    fn probe(&self, _test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         None
     }
 }
@@ -235,7 +235,7 @@ mod tests {
             assert_eq!(poisoned.labels(), train.labels());
             let changed = (0..train.len()).filter(|&index| train.image(index) != poisoned.image(index)).count();
             assert_eq!(changed, 60, "{name}");
-            assert!(attack(&ENTRY, [kind(name)]).probe(&testing::test()).is_none());
+            assert!(attack(&ENTRY, [kind(name)]).probe(&testing::test(), &testing::seeds()).is_none());
         }
     }
 

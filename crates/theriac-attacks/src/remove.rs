@@ -28,7 +28,7 @@
 use theriac_core::threat::samples_at;
 use theriac_core::{
     Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, ParamError, Probe,
-    Role, Stage, ThreatModel, Values, config, param::Range,
+    Role, Seeds, Stage, ThreatModel, Values, config, param::Range,
 };
 
 use crate::common::{Checks, TARGETED_SUCCESS, choose_exactly, class_probe};
@@ -145,7 +145,7 @@ impl Attack for Remove {
     }
 
     /// The test images of the class; for a subgroup, the same fraction of them at the same end.
-    fn probe(&self, test: &Dataset) -> Option<Probe> {
+    fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         match self {
             Self::Class { class, .. } => Some(class_probe(test, *class, None)),
             Self::Subgroup { class, fraction, end } => {
@@ -201,7 +201,7 @@ mod tests {
         let given = || [("class", 1.into()), ("fraction", 0.25.into())];
         let (changes, poisoned) = invariants(&ENTRY, given(), 15);
         assert_eq!((kinds(&changes), poisoned.class_counts()), ([0, 0, 0, 15], vec![80, 45, 40, 20]));
-        let probe = attack(&ENTRY, given()).probe(&testing::test()).unwrap();
+        let probe = attack(&ENTRY, given()).probe(&testing::test(), &testing::seeds()).unwrap();
         assert_eq!((probe.inputs.class_counts(), probe.aim), (vec![0, 10, 0, 0], Aim::Misclassified));
         assert_eq!((probe.metric, attack(&ENTRY, given()).victim_class()), ("targeted_success", Some(1)));
     }
@@ -226,7 +226,7 @@ mod tests {
             let least = removed.iter().map(|&index| sign * mean(&train, index)).fold(f64::INFINITY, f64::min);
             assert!(kept.iter().all(|&index| sign * mean(&train, index) <= least));
             let test = testing::test();
-            let probe = attack.probe(&test).unwrap();
+            let probe = attack.probe(&test, &testing::seeds()).unwrap();
             assert_eq!(probe.inputs.class_counts(), [0, 0, 5, 0]);
             let average = |data: &Dataset| (0..data.len()).map(|at| mean(data, at)).sum::<f64>() / data.len() as f64;
             assert!(sign * average(&probe.inputs) > sign * average(&test.select(&test.of_class(2))));
@@ -239,7 +239,7 @@ mod tests {
         let (changes, poisoned) = invariants(&ENTRY, given(), 60);
         assert_eq!((kinds(&changes), poisoned.len()), ([0, 0, 0, 60], 140));
         let attack = attack(&ENTRY, given());
-        assert!(attack.probe(&testing::test()).is_none() && attack.victim_class().is_none());
+        assert!(attack.probe(&testing::test(), &testing::seeds()).is_none() && attack.victim_class().is_none());
     }
 
     #[test]

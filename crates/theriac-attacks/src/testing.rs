@@ -38,6 +38,11 @@ pub fn facts() -> Facts {
     Facts { shape: SHAPE, classes: 4, train: 200, test: 40 }
 }
 
+/// The streams of seed 1.
+pub fn seeds() -> Seeds {
+    Seeds::new(1)
+}
+
 /// Parameters by name.
 pub fn values<const N: usize>(given: [(&str, Value); N]) -> Values {
     given.map(|(key, value)| (key.to_owned(), value)).into()
@@ -66,7 +71,8 @@ pub fn surrogate(data: &Dataset) -> Network {
 
 /// Runs an attack on `train` with the streams of `seed` and, in case it asks for one, a surrogate.
 pub fn poison_on(attack: &dyn Attack, train: &Dataset, seed: u64) -> Result<ChangeSet, AttackError> {
-    let context = AttackContext { train, seeds: &Seeds::new(seed), surrogate: None };
+    let (test, seeds, recipe) = (test(), Seeds::new(seed), TrainConfig::default());
+    let context = AttackContext { train, test: &test, seeds: &seeds, surrogate: None, recipe: &recipe };
     match attack.poison(&context) {
         Err(AttackError::NoSurrogate) => {
             attack.poison(&AttackContext { surrogate: Some(&surrogate(train)), ..context })
@@ -105,7 +111,7 @@ pub fn invariants<const N: usize>(
     if touched > 0 && touched < train.len() {
         assert_ne!(poison_on(&*attack, &train, 2).unwrap().digest(), changes.digest());
     }
-    if let Some((first, second)) = attack.probe(&test).zip(attack.probe(&test)) {
+    if let Some((first, second)) = attack.probe(&test, &seeds()).zip(attack.probe(&test, &seeds())) {
         assert_eq!((first.inputs.digest(), &first.aim), (second.inputs.digest(), &second.aim));
     }
     let poisoned = changes.apply(&train).unwrap();

@@ -59,13 +59,38 @@ pub enum Hook {
     Vet,
     /// How to train so that poison matters less?
     Train,
+    /// Is this model backdoored, for which class, by what trigger?
+    Inspect,
     /// How to remove the poison from the model?
     Repair,
     /// Is this input triggered?
     Guard,
+    /// For which inputs is the answer provably unchanged?
+    Certify,
 }
 
-crate::threat::display_as_serde!(Kind, Family, Hook);
+/// What an attacker has of the victim's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Surrogate {
+    /// Nothing.
+    None,
+    /// The architecture, with initial weights of the attacker's own.
+    Untrained,
+    /// A network of the same architecture that the attacker trained on clean data.
+    Trained,
+}
+
+crate::threat::display_as_serde!(Kind, Family, Hook, Surrogate);
+
+/// A comparison of a method with something independent of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// What it was compared with, and on what.
+    pub against: &'static str,
+    /// How far they agree.
+    pub agreement: &'static str,
+}
 
 /// One entry of a registry, without its code.
 #[derive(Clone, Copy, Debug)]
@@ -86,10 +111,12 @@ pub struct MethodInfo {
     pub family: Option<Family>,
     /// For attacks: what it assumes.
     pub threat: Option<ThreatModel>,
-    /// For attacks: whether it trains a surrogate model of the victim's architecture on clean data.
-    pub surrogate: bool,
+    /// For attacks: what it has of the victim's network.
+    pub surrogate: Surrogate,
     /// For defenses: which questions it answers, in the order of the pipeline. Empty for `none`.
     pub hooks: &'static [Hook],
+    /// What it was checked against.
+    pub verified: &'static [Verified],
 }
 
 impl MethodInfo {
@@ -104,8 +131,9 @@ impl MethodInfo {
             params,
             family: None,
             threat: None,
-            surrogate: false,
+            surrogate: Surrogate::None,
             hooks: &[],
+            verified: &[],
         }
     }
 
@@ -134,9 +162,19 @@ impl MethodInfo {
         Self { hooks, papers, ..info }
     }
 
-    /// The same entry, with a surrogate model.
+    /// The same entry, with a surrogate that was trained on clean data.
     pub const fn with_surrogate(self) -> Self {
-        Self { surrogate: true, ..self }
+        Self { surrogate: Surrogate::Trained, ..self }
+    }
+
+    /// The same entry, with the architecture only.
+    pub const fn with_architecture(self) -> Self {
+        Self { surrogate: Surrogate::Untrained, ..self }
+    }
+
+    /// The same entry, with a record of what it was checked against.
+    pub const fn verified(self, verified: &'static [Verified]) -> Self {
+        Self { verified, ..self }
     }
 
     /// The same entry at another version.

@@ -49,7 +49,7 @@ pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
 }
 
 /// The names of all metrics that a cell can have.
-pub const METRICS: [&str; 17] = [
+pub const METRICS: [&str; 21] = [
     "clean_accuracy",
     "asr",
     "targeted_success",
@@ -67,6 +67,10 @@ pub const METRICS: [&str; 17] = [
     "average_precision",
     "flagged",
     "poisoned",
+    "backdoor_found",
+    "target_named",
+    "anomaly_index",
+    "median_certified_radius",
 ];
 
 /// How a cell ended.
@@ -115,6 +119,15 @@ pub struct RocPoint {
     pub tpr: f64,
 }
 
+/// One point of a certified curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertifiedPoint {
+    /// Samples that the attacker may insert or delete; replacing one counts as two.
+    pub budget: usize,
+    /// The fraction of the test set that is answered correctly, and provably so under any such attack.
+    pub accuracy: f64,
+}
+
 /// One cell: data set x model x training x attack x defense x seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {
@@ -141,7 +154,8 @@ pub struct CellRecord {
     /// Metrics by their standard names, all as fractions from 0 to 1 unless the name says otherwise. Known names:
     /// `clean_accuracy`, `asr`, `targeted_success`, `robust_accuracy`, `clean_model_accuracy`, `clean_model_success`,
     /// `undefended_accuracy`, `undefended_success`, `der`, `tpr`, `fpr`, `auroc`, `average_precision`, `flagged`, `poisoned`,
-    /// `class_recall` (of the attacked class), `test_loss` (nats).
+    /// `class_recall` (of the attacked class), `test_loss` (nats), `backdoor_found` and `target_named` (1 or 0), `anomaly_index` (the
+    /// largest of all classes), `median_certified_radius` (samples).
     pub metrics: BTreeMap<String, f64>,
     /// Counts on the clean test set: `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,
@@ -149,6 +163,12 @@ pub struct CellRecord {
     pub curve: Vec<EpochRecord>,
     /// The detection curve of a vetting or guarding defense; empty otherwise.
     pub roc: Vec<RocPoint>,
+    /// The certified accuracy by budget; empty unless the defense certifies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certified: Vec<CertifiedPoint>,
+    /// What a defense that inspects models found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<InspectRecord>,
     /// Touched samples per class (before the attack).
     pub poisoned_by_class: Vec<usize>,
     /// The names of the classes.
@@ -174,6 +194,33 @@ pub struct EvaluationRecord {
     pub confusion: Vec<Vec<u64>>,
     /// A guard's detection curve.
     pub roc: Vec<RocPoint>,
+    /// The certified accuracy by budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certified: Vec<CertifiedPoint>,
+}
+
+/// What a defense that inspects a model found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InspectRecord {
+    /// `backdoor_found`, `anomaly_index`, and `target_named` where the attack has one target.
+    pub metrics: BTreeMap<String, f64>,
+    /// One number a class; higher is more suspicious.
+    pub statistics: Vec<f64>,
+    /// The classes that are held for targets of a backdoor, the most suspicious one first.
+    pub flagged: Vec<u16>,
+    /// The trigger that was reconstructed for each class; empty if the method makes none.
+    pub triggers: Vec<ReversedTrigger>,
+}
+
+/// A trigger that was reconstructed: `x' = (1 - mask) x + mask pattern`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReversedTrigger {
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    /// `[row, column]`, from 0 to 1, the same in every channel.
+    pub mask: Vec<f32>,
+    /// `[channel, row, column]`, from 0 to 1.
+    pub pattern: Vec<f32>,
 }
 
 /// What a vetting defense found, scored against the attacker's change set.
@@ -304,7 +351,7 @@ pub struct ShardRecord {
 pub struct StepRecord {
     /// Its content address.
     pub address: String,
-    /// Its kind: `poison`, `train`, `vet`, `repair` or `evaluate`.
+    /// Its kind, such as `train`.
     pub kind: String,
     /// For people, such as `train cnn on mnist-10k, badnets 0.05, seed 1`.
     pub label: String,

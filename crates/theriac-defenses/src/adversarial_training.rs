@@ -23,10 +23,10 @@
 //! The bound and the rise of the loss by the tests of `theriac_train::pgd`; robustness by the test below.
 
 use theriac_core::seed::Stream;
-use theriac_core::{Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Values, config};
+use theriac_core::{Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config};
 use theriac_nn::Network;
 use theriac_nn::burn::tensor::Tensor;
-use theriac_train::{BatchHook, Direction, Pgd, Recipe};
+use theriac_train::{BatchHook, Direction, Minibatch, Pgd, Recipe};
 
 use crate::{Defense, DefenseEntry, DefenseError};
 
@@ -50,15 +50,17 @@ impl Defense for AdversarialTraining {
 }
 
 impl BatchHook for AdversarialTraining {
-    fn images(&self, network: &Network, images: Tensor<4>, labels: &[Label], stream: &mut Stream) -> Tensor<4> {
+    fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch {
+        let Minibatch { images, labels, mixed } = batch;
         let pgd = Pgd::of(self.epsilon, self.steps);
         let count = ((labels.len() as f64 * self.share).round() as usize).clamp(1, labels.len());
         let attacked = images.clone().narrow(0, 0, count);
         let attacked = pgd.perturb(network, attacked, &labels[..count], Direction::Away, stream);
-        match labels.len() - count {
+        let images = match labels.len() - count {
             0 => attacked,
             rest => Tensor::cat(vec![attacked, images.narrow(0, count, rest)], 0),
-        }
+        };
+        Minibatch { images, labels, mixed }
     }
 }
 
@@ -130,8 +132,8 @@ mod tests {
         let clean = Batch::gather(&data, &indices);
         let defense = AdversarialTraining { share: 0.3, ..AdversarialTraining::default() };
         let mut stream = Seeds::new(3).stream("hook");
-        let images = defense.images(&network, clean.to_tensor(&network.device), &data.labels(), &mut stream);
-        let images = Batch::from_tensor(images);
+        let batch = Minibatch::new(clean.to_tensor(&network.device), data.labels());
+        let images = Batch::from_tensor(defense.apply(&network, batch, &mut stream).images);
         let size = clean.shape.len();
         let differs = |at: usize| clean.pixels[at * size..][..size] != images.pixels[at * size..][..size];
         assert_eq!((0..10).map(differs).collect::<Vec<_>>(), [[true; 3].as_slice(), &[false; 7]].concat());

@@ -103,7 +103,9 @@ mod tests {
     }
 
     fn repair_by(recipe: &TrainConfig, model: &Network, trusted: &Dataset) -> Network {
-        let context = RepairContext { model, trusted, recipe, seeds: &Seeds::new(4), session: &() };
+        let (seeds, removed) = (Seeds::new(4), trusted.select(&[]));
+        let context =
+            RepairContext { model, trusted, removed: &removed, inspection: None, recipe, seeds: &seeds, session: &() };
         FineTuning { trusted: 0.3, epochs: 15, lr: 0.05 }.repair(&context).unwrap()
     }
 

@@ -7,7 +7,8 @@ mod testing;
 mod two_means;
 mod vetting;
 
-use theriac_core::{ChangeSet, Dataset, Facts, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
+use theriac_core::record::InspectRecord;
+use theriac_core::{ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
 
@@ -52,6 +53,12 @@ pub struct VetContext<'a> {
     pub probabilities: &'a Matrix,
     /// The defense's own streams of random numbers.
     pub seeds: &'a Seeds,
+    /// The victim itself. [`Network::reinitialised`] makes networks of its architecture, for defenses that train their own.
+    pub victim: &'a Network,
+    /// The recipe by which the victim was trained.
+    pub recipe: &'a TrainConfig,
+    /// Hears the fraction that is done, and keeps what a long defense needs to be resumed.
+    pub session: &'a (dyn Session + Sync),
     /// For the controls only: the attacker's change set.
     pub truth: &'a ChangeSet,
     /// For the controls only: how many samples the defense they stand beside removed.
@@ -73,12 +80,54 @@ pub struct RepairContext<'a> {
     pub model: &'a Network,
     /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
     pub trusted: &'a Dataset,
+    /// What the same defense removed from the training set when it vetted that; empty if it did not.
+    pub removed: &'a Dataset,
+    /// What the same defense found when it inspected the model, if it did.
+    pub inspection: Option<&'a InspectRecord>,
     /// The recipe by which the suspect was trained.
     pub recipe: &'a TrainConfig,
     /// The defense's own streams of random numbers.
     pub seeds: &'a Seeds,
     /// Hears the fraction that is done, and keeps what a training needs to be resumed.
-    pub session: &'a dyn Session,
+    pub session: &'a (dyn Session + Sync),
+}
+
+/// What a defender has in hand to inspect a model.
+pub struct InspectContext<'a> {
+    /// The suspect model.
+    pub model: &'a Network,
+    /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
+    pub trusted: &'a Dataset,
+    /// The defense's own streams of random numbers.
+    pub seeds: &'a Seeds,
+    /// Hears the fraction that is done.
+    pub session: &'a (dyn Session + Sync),
+}
+
+/// What a defender has in hand to answer with a certificate.
+pub struct CertifyContext<'a> {
+    /// The training set, poisoned or not.
+    pub data: &'a Dataset,
+    /// A network of the architecture in question; its weights are not used, see [`Network::reinitialised`].
+    pub network: &'a Network,
+    /// The recipe in question.
+    pub recipe: &'a TrainConfig,
+    /// What is to be answered.
+    pub inputs: &'a [&'a Dataset],
+    /// The defense's own streams of random numbers.
+    pub seeds: &'a Seeds,
+    /// Hears the fraction that is done, and keeps what a long defense needs to be resumed.
+    pub session: &'a (dyn Session + Sync),
+}
+
+/// A certified answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The answer.
+    pub class: Label,
+    /// The largest number of samples that an attacker may insert into the training set or delete from it (replacing one counts as two)
+    /// without changing the answer.
+    pub radius: usize,
 }
 
 /// What a defender has in hand to guard a deployed model.
@@ -134,6 +183,15 @@ pub trait Defense: Send + Sync {
         Err(DefenseError::NoSuchHook("change training"))
     }
 
+    /// Is this model backdoored, for which class, by what trigger? Of the metrics, `target_named` is not the defense's to tell.
+    ///
+    /// # Errors
+    /// When the trusted samples do not suffice.
+    fn inspect(&self, context: &InspectContext) -> Result<InspectRecord, DefenseError> {
+        let _ = context;
+        Err(DefenseError::NoSuchHook("inspect models"))
+    }
+
     /// How to remove the poison from the model?
     ///
     /// # Errors
@@ -150,5 +208,14 @@ pub trait Defense: Send + Sync {
     fn guard<'a>(&'a self, context: &'a GuardContext<'a>) -> Result<Box<dyn Guard + 'a>, DefenseError> {
         let _ = context;
         Err(DefenseError::NoSuchHook("guard inputs"))
+    }
+
+    /// For which inputs is the answer provably unchanged? One certificate an input, data set by data set.
+    ///
+    /// # Errors
+    /// When the data do not suffice, or when a training fails.
+    fn certify(&self, context: &CertifyContext) -> Result<Vec<Vec<Certificate>>, DefenseError> {
+        let _ = context;
+        Err(DefenseError::NoSuchHook("certify answers"))
     }
 }

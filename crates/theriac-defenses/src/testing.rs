@@ -2,6 +2,8 @@
 
 use theriac_core::{ChangeSet, Dataset, Edit, Facts, Label, Matrix, Role, Seeds, Shape, Stage};
 
+use theriac_train::TrainConfig;
+
 use crate::random_filter::RandomFilter;
 use crate::{Defense, Verdict, VetContext};
 
@@ -15,6 +17,8 @@ pub(crate) struct Case {
     pub poisoned: Vec<bool>,
     truth: ChangeSet,
     seeds: Seeds,
+    victim: theriac_nn::Network,
+    recipe: TrainConfig,
 }
 
 impl Case {
@@ -31,7 +35,8 @@ impl Case {
         let mut truth = ChangeSet::new("planted", Role::Supplier, Stage::Collect);
         let touched = (0..labels.len()).filter(|&index| poisoned[index]);
         truth.edits = touched.map(|index| Edit::Replace { id: data.id(index), image: vec![0] }).collect();
-        Self { data, features, poisoned, truth, seeds: Seeds::new(1).child("defense") }
+        let (victim, recipe) = (toy_network(&data), TrainConfig::default());
+        Self { data, features, poisoned, truth, seeds: Seeds::new(1).child("defense"), victim, recipe }
     }
 
     /// One Gaussian cluster a class, standard deviation 1, centres 8 from the origin along axes of their own.
@@ -80,6 +85,9 @@ impl Case {
             features: &self.features,
             probabilities: &self.features,
             seeds: &self.seeds,
+            victim: &self.victim,
+            recipe: &self.recipe,
+            session: &(),
             truth: &self.truth,
             matched: None,
         }

@@ -25,28 +25,46 @@ pub enum StepKind {
     Poison,
     /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`.
     Train,
-    /// Vets the training data. Inputs: `poison`, `victim`; `matches` for a control that copies another filter's budget.
+    /// What a model sees in its training data. Inputs: `poison`, `model`. Leaves `features.safetensors`.
+    Features,
+    /// Vets the training data. Inputs: `poison`, `victim`, `features`; `matches` for a control that copies another filter's budget.
     /// Leaves `changes.bin` and `vet.json`.
     Vet,
-    /// Repairs a model. Inputs: `poison`, `model`. Leaves `weights.safetensors`.
+    /// Inspects a model. Inputs: `poison`, `model`. Leaves `inspect.json`.
+    Inspect,
+    /// Repairs a model. Inputs: `poison`, `model`; `vet` and `inspect` of the same defense. Leaves `weights.safetensors`.
     Repair,
     /// Measures a model on an attack, behind a guard if the defense is one. Inputs: `poison`, `model`. Leaves
     /// `evaluation.json`.
     Evaluate,
+    /// Trains whatever answers with certificates, and measures it on an attack. Inputs: `poison`. Leaves `evaluation.json`.
+    Certify,
 }
 
 impl StepKind {
     /// All kinds, in the order of the pipeline.
-    pub const ALL: [Self; 5] = [Self::Poison, Self::Train, Self::Vet, Self::Repair, Self::Evaluate];
+    pub const ALL: [Self; 8] = [
+        Self::Poison,
+        Self::Train,
+        Self::Features,
+        Self::Vet,
+        Self::Inspect,
+        Self::Repair,
+        Self::Evaluate,
+        Self::Certify,
+    ];
 
     /// The name, as in addresses and manifests.
     pub fn name(self) -> &'static str {
         match self {
             Self::Poison => "poison",
             Self::Train => "train",
+            Self::Features => "features",
             Self::Vet => "vet",
+            Self::Inspect => "inspect",
             Self::Repair => "repair",
             Self::Evaluate => "evaluate",
+            Self::Certify => "certify",
         }
     }
 }
@@ -68,7 +86,7 @@ pub struct Step {
     pub data: Digest,
     /// The network, where one is involved.
     pub model: Option<MethodRecord>,
-    /// The training recipe, for steps that may train: training, vetting and repairing ones.
+    /// The training recipe, for steps that may train.
     pub train: Option<MethodRecord>,
     /// The attack, for poisoning and evaluating steps; `none` when a model is evaluated without one.
     pub attack: Option<MethodRecord>,

@@ -69,8 +69,10 @@ pub struct Cell {
     pub poison: Option<usize>,
     /// The first vetting of the training data.
     pub vet: Option<usize>,
-    /// The training that made the evaluated model.
-    pub trained: usize,
+    /// The inspection of the model.
+    pub inspect: Option<usize>,
+    /// The training that made the evaluated model; `None` where many were made.
+    pub trained: Option<usize>,
     /// The evaluation.
     pub evaluate: usize,
     /// The evaluation of the clean model on the same attack.
@@ -82,8 +84,8 @@ pub struct Cell {
 impl Cell {
     /// The steps whose files the cell's record is made from.
     pub fn sources(&self) -> impl Iterator<Item = usize> {
-        let always = [self.trained, self.evaluate, self.clean, self.undefended];
-        always.into_iter().chain(self.poison).chain(self.vet)
+        let always = [self.evaluate, self.clean, self.undefended];
+        always.into_iter().chain(self.trained).chain(self.poison).chain(self.vet).chain(self.inspect)
     }
 }
 

@@ -70,7 +70,9 @@ static DEFENSES: &[MethodInfo] = &[
     defense("robust", &[Hook::Train]),
     defense("prune", &[Hook::Repair]),
     defense("strip", &[Hook::Guard]),
-    defense("all-in-one", &[Hook::Vet, Hook::Train, Hook::Repair, Hook::Guard]),
+    defense("reverse", &[Hook::Inspect, Hook::Repair]),
+    defense("partition", &[Hook::Certify]),
+    defense("all-in-one", &[Hook::Vet, Hook::Train, Hook::Inspect, Hook::Repair, Hook::Guard]),
     MethodInfo::defense("clean-model", &[Hook::Control], "The clean model.", &[], &[]),
     MethodInfo::defense("random-filter", &[Hook::Vet], "Random.", &[], CONTROL),
     MethodInfo::defense("perfect-filter", &[Hook::Vet], "Perfect.", &[], CONTROL),
@@ -93,6 +95,22 @@ rate = [0.05, 0.1]
 name = "spectral"
 [[experiment.defense]]
 name = "prune"
+"#;
+
+/// A study with steps of every kind.
+pub const EVERY_KIND: &str = r#"
+name = "small"
+seeds = 2
+[data]
+name = "digits"
+[model]
+name = "cnn"
+[[experiment]]
+name = "one"
+[[experiment.attack]]
+name = "badnets"
+[[experiment.defense]]
+name = ["spectral", "prune", "reverse", "partition"]
 "#;
 
 /// The bench.
@@ -211,8 +229,12 @@ impl Bench for Toy {
         }
         let mut seen = text.into_bytes();
         for (input, folder) in job.inputs.values() {
-            let name = if input.kind == StepKind::Poison { "poison.json" } else { "main.bin" };
-            let name = if input.kind == StepKind::Vet { "vet.json" } else { name };
+            let name = match input.kind {
+                StepKind::Poison => "poison.json",
+                StepKind::Vet => "vet.json",
+                StepKind::Inspect => "inspect.json",
+                _ => "main.bin",
+            };
             seen.extend(std::fs::read(folder.join(name)).map_err(|error| error.to_string())?);
         }
         let digest = Digest::of(&seen);
@@ -231,8 +253,17 @@ impl Bench for Toy {
                 let curve = file("curve.json", json!([epoch]));
                 [vec![("main.bin".to_owned(), digest.as_bytes().to_vec())], curve].concat()
             }
+            StepKind::Features => vec![("main.bin".to_owned(), digest.as_bytes().to_vec())],
+            StepKind::Inspect => {
+                let (metrics, flagged) = (json!({"anomaly_index": number}), [0]);
+                let statistics = [number];
+                file(
+                    "inspect.json",
+                    json!({"metrics": metrics, "statistics": statistics, "flagged": flagged, "triggers": []}),
+                )
+            }
             StepKind::Vet => file("vet.json", json!({"metrics": {"tpr": number}, "roc": [], "scores": [number]})),
-            StepKind::Evaluate => {
+            StepKind::Evaluate | StepKind::Certify => {
                 let mut metrics: BTreeMap<&str, f64> = [("clean_accuracy", number)].into();
                 metrics.extend(attacked.then_some(("asr", 1.0 - number)));
                 let success = attacked.then_some("asr");

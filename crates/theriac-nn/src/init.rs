@@ -10,6 +10,32 @@ pub(crate) fn initialise<M: Module>(module: M, seeds: &Seeds) -> M {
     module.map(&mut Initialiser { seeds, path: Vec::new(), fan_in: 1 })
 }
 
+/// The same for a module that was trained: batch normalisation gets its ones and zeros back.
+pub(crate) fn reinitialise<M: Module>(module: M, seeds: &Seeds) -> M {
+    initialise(module.map(&mut Forgetter::default()), seeds)
+}
+
+#[derive(Default)]
+struct Forgetter(Vec<String>);
+
+impl ModuleMapper for Forgetter {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.0.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.last().map(String::as_str) {
+            Some("gamma" | "running_var") => param.map(|tensor| tensor.ones_like()),
+            Some("beta" | "running_mean") => param.map(|tensor| tensor.zeros_like()),
+            _ => param,
+        }
+    }
+}
+
 struct Initialiser<'a> {
     seeds: &'a Seeds,
     path: Vec<String>,

@@ -20,6 +20,9 @@ pub use architecture::{Architecture, Taps};
 pub use burn;
 pub use device::DeviceError;
 pub use models::{MODELS, ModelEntry};
-pub use network::{Batch, LoadError, Network, Normalisation, forward, input_gradient, losses};
+pub use network::{
+    Batch, LoadError, Network, Normalisation, cross_entropies, forward, input_gradient, input_gradient_of, losses,
+    parameter_gradients,
+};
 pub use ops::{adam::Adam, sgd::Sgd};
 pub use theriac_kernels::conv::set_winograd;

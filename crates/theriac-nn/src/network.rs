@@ -1,5 +1,7 @@
 //! A network ready to use: architecture, weights and normalisation on one device.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -8,6 +10,7 @@ use theriac_core::{Dataset, Facts, Label, Matrix, ParamError, Seeds, Shape, Valu
 use crate::architecture::{Architecture, Taps};
 use crate::models::{self, ModelEntry};
 use crate::ops::{self, enter::enter};
+use crate::parameters::Parameter;
 use crate::{checkpoint, init, parameters};
 
 /// Images a forward pass takes at a time when whole data sets are measured.
@@ -128,6 +131,11 @@ impl Network {
         Self::new(models::find(name).ok_or_else(missing)?, values, facts, normalisation, device, seeds)
     }
 
+    /// The same architecture with other initial weights, and running statistics as before any training.
+    pub fn reinitialised(&self, seeds: &Seeds) -> Self {
+        Self { module: init::reinitialise(self.module.clone(), &seeds.child("init")), ..self.clone() }
+    }
+
     /// Runs the network on images in `[0, 1]`, `[batch, channels, height, width]`.
     pub fn forward(&self, images: Tensor<4>) -> Taps {
         forward(&self.module, &self.normalisation, images)
@@ -181,23 +189,60 @@ pub fn forward(module: &Architecture, normalisation: &Normalisation, images: Ten
     module.forward(normalisation.apply(images))
 }
 
-/// The gradient of the summed cross-entropy with respect to the images, for given labels. The weights are constants and batch
+/// The gradient of the summed cross-entropy with respect to the images, for given labels.
+///
+/// # Shapes
+/// - images: those of [`input_gradient_of`]
+pub fn input_gradient(network: &Network, images: Tensor<4>, labels: &[Label]) -> Tensor<4> {
+    input_gradient_of(network, images, |taps| cross_entropies(taps.logits, labels).sum()).1
+}
+
+/// The value of any loss of features and logits, and its gradient with respect to the images. The weights are constants and batch
 /// normalisation is in evaluation mode.
 ///
 /// # Shapes
 /// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients; so is the answer
-pub fn input_gradient(network: &Network, images: Tensor<4>, labels: &[Label]) -> Tensor<4> {
+/// - loss: one number; other tensors that it uses are made by `Tensor::from_inner` or on the device of the taps
+pub fn input_gradient_of(
+    network: &Network,
+    images: Tensor<4>,
+    loss: impl FnOnce(Taps) -> Tensor<1>,
+) -> (f64, Tensor<4>) {
     let device = network.device.clone().autodiff();
     let images = Tensor::from_inner(images).to_device(&device).require_grad();
     // Not only without gradients of weights: on this device, batch normalisation in training mode would use the statistics of the batch
     // and overwrite the network's own.
     let module = network.module.valid();
-    let logits = forward(&module, &network.normalisation, images.clone()).logits;
-    let wanted: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
-    let wanted = Tensor::<2, Int>::from_data(TensorData::new(wanted, [labels.len(), 1]), &device);
-    let loss = -log_softmax(logits, 1).gather(1, wanted).sum();
+    let loss = loss(forward(&module, &network.normalisation, images.clone()));
+    let value = f64::from(loss.clone().into_scalar::<f32>());
     let mut gradients = loss.backward();
-    images.grad_remove(&mut gradients).expect("the loss depends on the images")
+    (value, images.grad_remove(&mut gradients).expect("the loss depends on the images"))
+}
+
+/// The value of any loss of features and logits, and its gradients with respect to all weights and biases, by their dotted path. Batch
+/// normalisation is in evaluation mode, so its running statistics are constants.
+///
+/// # Shapes
+/// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients
+/// - loss: one number; other tensors that it uses are made by `Tensor::from_inner` or on the device of the taps
+pub fn parameter_gradients(
+    network: &Network,
+    images: Tensor<4>,
+    loss: impl FnOnce(Taps) -> Tensor<1>,
+) -> (f64, BTreeMap<String, Parameter>) {
+    let images = Tensor::from_inner(images).to_device(&network.device.clone().autodiff());
+    // Frozen layers keep their statistics; weights that are told so want gradients all the same.
+    let module = network.module.clone().freeze().set_require_grad(true).train();
+    let loss = loss(forward(&module, &network.normalisation, images));
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    (value, parameters::read_gradients(&module, &loss.backward()))
+}
+
+/// Cross-entropy of each row of logits against its label, in nats: `[batch]`.
+pub fn cross_entropies(logits: Tensor<2>, labels: &[Label]) -> Tensor<1> {
+    let wanted: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+    let wanted = Tensor::<2, Int>::from_data(TensorData::new(wanted, [labels.len(), 1]), &logits.device());
+    -log_softmax(logits, 1).gather(1, wanted).squeeze_dim(1)
 }
 
 /// Cross-entropy of each row of logits against its label, in nats, computed in double precision.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor, TensorData};
 
 /// A tensor that has left its device.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,13 +21,22 @@ pub fn read<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
     reader.found
 }
 
+/// Reads the gradients of all parameters that have one, by their dotted path.
+pub(crate) fn read_gradients<M: Module>(module: &M, gradients: &Gradients) -> BTreeMap<String, Parameter> {
+    let mut reader = Reader { gradients: Some(gradients), ..Reader::default() };
+    module.visit(&mut reader);
+    reader.found
+}
+
 #[derive(Default)]
-struct Reader {
+struct Reader<'a> {
     path: Vec<String>,
+    /// Where gradients are read instead of values.
+    gradients: Option<&'a Gradients>,
     found: BTreeMap<String, Parameter>,
 }
 
-impl ModuleVisitor for Reader {
+impl ModuleVisitor for Reader<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -37,7 +46,14 @@ impl ModuleVisitor for Reader {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param.val().into_data_as::<f32>();
+        let tensor = match self.gradients {
+            None => param.val(),
+            Some(gradients) => match param.val().grad(gradients) {
+                Some(gradient) => gradient,
+                None => return,
+            },
+        };
+        let data = tensor.into_data_as::<f32>();
         let shape = data.shape().iter().copied().collect();
         let values = data.try_to_vec::<f32>().expect("the data were converted to f32");
         self.found.insert(self.path.join("."), Parameter { shape, values });

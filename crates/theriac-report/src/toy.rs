@@ -26,6 +26,8 @@ pub fn cell(attack: &MethodRecord, defense: &MethodRecord, seed: u64, metrics: &
         metrics: metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         confusion: Vec::new(),
         curve: Vec::new(),
+        certified: Vec::new(),
+        inspection: None,
         roc: Vec::new(),
         poisoned_by_class: Vec::new(),
         classes: Vec::new(),

@@ -161,6 +161,26 @@ pub const METRICS: &[MetricWords] = &[
         title: "Test loss (nats)",
         definition: "Mean cross-entropy on the untouched test set, in nats.",
     },
+    MetricWords {
+        metric: "backdoor_found",
+        title: "Backdoor found",
+        definition: "Fraction of the models in which the inspecting defense flags any class; for clean models, its false alarms.",
+    },
+    MetricWords {
+        metric: "target_named",
+        title: "Target named",
+        definition: "Fraction of the models in which the attacker's target is the most suspicious class, and flagged.",
+    },
+    MetricWords {
+        metric: "anomaly_index",
+        title: "Anomaly index",
+        definition: "The largest statistic of all classes by which the inspecting defense judges; its own threshold decides.",
+    },
+    MetricWords {
+        metric: "median_certified_radius",
+        title: "Median certified radius",
+        definition: "Samples that may be inserted or deleted without changing a right answer, the median over the test set; a wrong answer counts as less than 0.",
+    },
 ];
 
 /// Whether a metric is a fraction that reads best in percent.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use theriac_core::{Facts, Label, Seeds, Shape, Values};
 use theriac_nn::{Batch, Network, Normalisation};
-use theriac_train::{Learner, TrainConfig};
+use theriac_train::{Learner, Minibatch, TrainConfig};
 
 #[global_allocator]
 static ALLOCATOR: theriac_nn::allocator::Allocator = theriac_nn::allocator::ALLOCATOR;
@@ -43,14 +43,15 @@ fn serve(net: &str, batch: usize) {
     let network =
         Network::named(model, &values, &facts, normalisation, &device, &seeds).expect("the networks fit the data");
     let config = TrainConfig { lr: 0.05, momentum: 0.9, weight_decay: 0.0, ..TrainConfig::default() };
-    let mut learner = Learner::new(&network, &config);
+    let lr = config.lr;
+    let mut learner = Learner::new(&network, &config.into());
     let mut stream = seeds.stream("bench");
     let images = Batch { shape, pixels: (0..batch * shape.len()).map(|_| stream.uniform() as f32).collect() };
     let labels: Vec<Label> = (0..batch).map(|_| stream.below(10) as Label).collect();
-    let images = images.to_tensor(&device);
+    let batch = Minibatch::new(images.to_tensor(&device), labels);
     let mut step = || {
         let begin = Instant::now();
-        learner.step(images.clone(), &labels, config.lr);
+        learner.step(&batch, lr);
         begin.elapsed().as_secs_f64() * 1e3
     };
     (0..3).for_each(|_| {

@@ -130,24 +130,44 @@ impl TrainConfig {
     }
 }
 
-/// Changes the images of a batch just before the step: adversarial training, mixing, purifying.
-pub trait BatchHook: Send + Sync {
-    /// Answers with the images to train on, `[batch, channels, height, width]` in `[0, 1]`, given the network as it stands.
-    fn images(&self, network: &Network, images: Tensor<4>, labels: &[Label], stream: &mut Stream) -> Tensor<4>;
+/// What one step is made on.
+#[derive(Clone, Debug)]
+pub struct Minibatch {
+    /// `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients.
+    pub images: Tensor<4>,
+    /// One label an image.
+    pub labels: Vec<Label>,
+    /// For each image a second label and its weight `w`, so that the target is `(1 - w) label + w second`. Empty where nothing is mixed.
+    pub mixed: Vec<(Label, f32)>,
 }
 
-/// A config with what defenses add to it.
+impl Minibatch {
+    /// Images with one label each.
+    pub fn new(images: Tensor<4>, labels: Vec<Label>) -> Self {
+        Self { images, labels, mixed: Vec::new() }
+    }
+}
+
+/// Changes a batch just before the step: adversarial training, mixing, purifying, and attacks on the training code.
+pub trait BatchHook: Send + Sync {
+    /// Answers with the batch to train on, given the network as it stands.
+    fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch;
+}
+
+/// A config with what attacks on the training code and defenses add to it.
 #[derive(Default)]
 pub struct Recipe {
     /// The checked parameters.
     pub config: TrainConfig,
     /// Applied to every batch, in order.
     pub hooks: Vec<Box<dyn BatchHook>>,
+    /// Steps whose loss lies below this go up the loss instead of down, in nats; infinity unlearns the data.
+    pub ascend_below: Option<f64>,
 }
 
 impl From<TrainConfig> for Recipe {
     fn from(config: TrainConfig) -> Self {
-        Self { config, hooks: Vec::new() }
+        Self { config, ..Self::default() }
     }
 }
 

@@ -15,7 +15,7 @@ use theriac_nn::{Adam, Architecture, Network, Sgd};
 
 use crate::batches::{Lesson, with_lessons};
 use crate::checkpoint::Checkpoint;
-use crate::recipe::{Optimizer, Recipe, TrainConfig};
+use crate::recipe::{Minibatch, Optimizer, Recipe, TrainConfig};
 use crate::schedule;
 
 /// What is trained on, and what is looked at after every epoch.
@@ -108,8 +108,8 @@ pub fn train(
         return Err(TrainError::Untested);
     }
     let saved = session.resume().and_then(|state| Checkpoint::decode(&state, seeds));
-    let resumed = saved.and_then(|saved| Some((Learner::resume(&network, config, &saved)?, saved)));
-    let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, config), Checkpoint::default()));
+    let resumed = saved.and_then(|saved| Some((Learner::resume(&network, recipe, &saved)?, saved)));
+    let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, recipe), Checkpoint::default()));
     with_lessons(set.train, config, seeds, (from.epoch, from.batch), |batches, lessons| {
         learn(learner, from, set, recipe, seeds, session, batches, lessons)
     })
@@ -135,13 +135,13 @@ fn learn(
         let first = if epoch == from.epoch { from.batch } else { 0 };
         for (index, Lesson { images, labels }) in (first..batches).zip(&mut *lessons) {
             let step = epoch * batches + index;
-            let mut images = images.into_tensor(&learner.network.device);
+            let mut minibatch = Minibatch::new(images.into_tensor(&learner.network.device), labels);
             for hook in &recipe.hooks {
-                images = hook.images(&learner.network(), images, &labels, &mut hooking);
+                minibatch = hook.apply(&learner.network(), minibatch, &mut hooking);
             }
             let lr = config.lr * schedule::factor(config.schedule, step, steps);
-            let (loss, predicted) = learner.step(images, &labels, lr);
-            correct += predicted.iter().zip(&labels).filter(|(predicted, label)| predicted == label).count();
+            let (loss, predicted) = learner.step(&minibatch, lr);
+            correct += predicted.iter().zip(&minibatch.labels).filter(|(predicted, label)| predicted == label).count();
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch: epoch + 1, loss });
             }
@@ -187,24 +187,26 @@ pub struct Learner {
     module: Option<Architecture>,
     optimizer: ModuleOptimizer,
     label_smoothing: f64,
+    ascend_below: Option<f64>,
 }
 
 impl Learner {
     /// A network that is to be trained by a recipe.
-    pub fn new(network: &Network, config: &TrainConfig) -> Self {
+    pub fn new(network: &Network, recipe: &Recipe) -> Self {
         Self {
             network: network.clone(),
             device: network.device.clone().autodiff(),
             module: Some(network.module.clone().train()),
-            optimizer: optimizer(config),
-            label_smoothing: config.label_smoothing,
+            optimizer: optimizer(&recipe.config),
+            label_smoothing: recipe.config.label_smoothing,
+            ascend_below: recipe.ascend_below,
         }
     }
 
     /// The same where a checkpoint left it; `None` if that is of another network.
-    fn resume(network: &Network, config: &TrainConfig, saved: &Checkpoint) -> Option<Self> {
+    fn resume(network: &Network, recipe: &Recipe, saved: &Checkpoint) -> Option<Self> {
         let bytes = |bytes: &[u8]| Bytes::from_bytes_vec(bytes.to_vec());
-        let fresh = Self::new(network, config);
+        let fresh = Self::new(network, recipe);
         let record = ModuleRecord::from_bytes(bytes(&saved.module)).ok()?;
         let module = fresh.module?.try_load_record(record).ok()?;
         let optimizer = fresh.optimizer.from_bytes(bytes(&saved.optimizer)).ok()?;
@@ -222,20 +224,19 @@ impl Learner {
 
     /// One step on a batch: forward, mean cross-entropy, backward, update. The loss and the predicted classes are those before the
     /// update. If the loss is not finite, the weights are left as they were.
-    ///
-    /// # Shapes
-    /// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients
-    pub fn step(&mut self, images: Tensor<4>, labels: &[Label], lr: f64) -> (f64, Vec<Label>) {
-        let images = Tensor::from_inner(images).to_device(&self.device);
+    pub fn step(&mut self, batch: &Minibatch, lr: f64) -> (f64, Vec<Label>) {
+        let images = Tensor::from_inner(batch.images.clone()).to_device(&self.device);
         let module = self.module.take().expect("a step leaves a module behind");
         let logits = theriac_nn::forward(&module, &self.network.normalisation, images).logits; // [batch, classes]
         let classes = logits.dims()[1];
         let predicted = to_matrix(logits.clone().inner()).argmax();
-        let targets = smooth_targets(labels, classes, self.label_smoothing, &self.device);
-        let loss = -(log_softmax(logits, 1) * targets).sum() / labels.len() as f64;
+        let targets = targets(batch, classes, self.label_smoothing, &self.device);
+        let loss = -(log_softmax(logits, 1) * targets).sum() / batch.labels.len() as f64;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         self.module = Some(match value.is_finite() {
             true => {
+                let ascends = self.ascend_below.is_some_and(|bound| value < bound);
+                let loss = if ascends { -loss } else { loss };
                 let gradients = GradientsParams::from_grads(loss.backward(), &module);
                 self.optimizer.step(lr, module, gradients)
             }
@@ -262,11 +263,18 @@ fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     }
 }
 
-fn smooth_targets(labels: &[Label], classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
+/// Mixed and smoothed labels: `[batch, classes]`.
+fn targets(batch: &Minibatch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
+    let Minibatch { labels, mixed, .. } = batch;
     let rest = smoothing / classes as f64;
     let mut targets = vec![rest as f32; labels.len() * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
         row[usize::from(label)] = (1.0 - smoothing + rest) as f32;
+    }
+    for ((row, &label), &(second, weight)) in targets.chunks_exact_mut(classes).zip(labels).zip(mixed) {
+        let moved = (1.0 - smoothing) as f32 * weight;
+        row[usize::from(label)] -= moved;
+        row[usize::from(second)] += moved;
     }
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use theriac_core::param::nearest;
-use theriac_core::{MethodInfo, Param};
+use theriac_core::{MethodInfo, Param, Surrogate};
 
 use super::{Failure, everything, say};
 
@@ -64,9 +64,12 @@ pub(crate) fn threat_model(info: &MethodInfo) -> Vec<(&'static str, String)> {
     if let Some(family) = info.family {
         told.insert(0, ("family", family.to_string()));
     }
-    if info.surrogate {
-        told.push(("surrogate", "a model of the victim's architecture, trained on clean data".to_owned()));
-    }
+    let surrogate = match info.surrogate {
+        Surrogate::None => None,
+        Surrogate::Untrained => Some("models of the victim's architecture, which it trains itself"),
+        Surrogate::Trained => Some("a model of the victim's architecture, trained on clean data"),
+    };
+    told.extend(surrogate.map(|surrogate| ("surrogate", surrogate.to_owned())));
     told
 }
 
@@ -92,6 +95,12 @@ fn page(info: &MethodInfo) -> String {
     if !info.hooks.is_empty() {
         line(format!("\nhooks: {}", hooks(info)));
     }
+    if !info.verified.is_empty() {
+        line("\nverified against".to_owned());
+    }
+    for verified in info.verified {
+        line(format!("  {}: {}", verified.against, verified.agreement));
+    }
     line(if info.params.is_empty() { "\nno parameters".to_owned() } else { "\nparameters".to_owned() });
     for param in info.params {
         let unit = if param.unit.is_empty() { String::new() } else { format!(", {}", param.unit) };
@@ -115,6 +124,7 @@ pub(crate) fn json(info: &MethodInfo) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "name": info.name, "kind": info.kind, "summary": info.summary, "version": info.version, "papers": info.papers,
-        "family": info.family, "threat": info.threat, "surrogate": info.surrogate, "hooks": info.hooks, "params": params,
+        "family": info.family, "threat": info.threat, "surrogate": info.surrogate, "hooks": info.hooks,
+        "verified": info.verified, "params": params,
     })
 }

@@ -52,7 +52,20 @@ fn seconds(step: &Step, facts: &Facts) -> f64 {
             let samples = facts.train as f64 * number(&step.defense, "trusted").unwrap_or(0.05);
             trained(number(&step.defense, "epochs").unwrap_or(10.0), samples)
         }
-        StepKind::Vet => facts.train as f64 * forward + 0.1,
+        StepKind::Features => facts.train as f64 * forward,
+        // Cross-validation trains a model a fold.
+        StepKind::Vet => {
+            0.1 + number(&step.defense, "folds").map_or(0.0, |folds| folds * trained(epochs, facts.train as f64))
+        }
+        StepKind::Inspect => {
+            let (steps, classes) = (number(&step.defense, "steps").unwrap_or(0.0), facts.classes as f64);
+            0.1 + 3.0 * classes * steps * batch * forward
+        }
+        StepKind::Certify => {
+            let partitions = number(&step.defense, "partitions").unwrap_or(1.0);
+            let answers = 2.0 * partitions * facts.test as f64 * forward;
+            epochs * (3.0 * facts.train as f64 * forward + partitions * STEP_OVERHEAD) + answers
+        }
         StepKind::Evaluate => {
             let overlays = number(&step.defense, "overlays").unwrap_or(0.0);
             2.0 * facts.test as f64 * forward * (1.0 + overlays)

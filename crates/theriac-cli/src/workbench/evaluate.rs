@@ -8,7 +8,7 @@ use theriac_lab::{Files, Job};
 use theriac_nn::Network;
 
 use super::Workbench;
-use super::inputs::{attack, defense, json, seeds, text};
+use super::inputs::{attack, attack_seeds, defense, json, seeds, text};
 
 /// A guard refuses an input when its score is above the guard's threshold.
 struct Guarded<'a> {
@@ -32,7 +32,7 @@ impl Workbench {
         let test = &prepared.data.test;
         let model = self.required(job, "model", &prepared)?;
         let attack = attack(job, &prepared)?;
-        let probe = attack.as_ref().and_then(|(_, attack)| attack.probe(test));
+        let probe = attack.as_ref().and_then(|(record, attack)| attack.probe(test, &attack_seeds(job.step, record)));
         let victim_class = attack.as_ref().and_then(|(_, attack)| attack.victim_class());
 
         let defense = defense(job.step, &prepared)?;
@@ -72,7 +72,7 @@ fn fraction(count: usize, holds: impl Fn(usize) -> bool) -> Option<f64> {
 }
 
 /// Writes `value` in place of what the report has under `name`; what could not be measured is absent.
-fn keep(report: &mut EvaluationRecord, name: &str, value: Option<f64>) {
+pub(super) fn keep(report: &mut EvaluationRecord, name: &str, value: Option<f64>) {
     match value {
         Some(value) => drop(report.metrics.insert(name.to_owned(), value)),
         None => drop(report.metrics.remove(name)),
@@ -93,7 +93,7 @@ fn measure(model: &Network, test: &Dataset, victim_class: Option<Label>) -> Resu
 }
 
 /// What the attacker reaches. A probe without inputs measures nothing.
-fn measure_probe(report: &mut EvaluationRecord, probe: &Probe, predictions: &[Label]) {
+pub(super) fn measure_probe(report: &mut EvaluationRecord, probe: &Probe, predictions: &[Label]) {
     let Some(success) = probe.success(predictions) else { return };
     keep(report, probe.metric, Some(success));
     report.success = Some(probe.metric.to_owned());

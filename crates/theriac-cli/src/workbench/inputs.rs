@@ -6,7 +6,7 @@ use serde::Serialize;
 use theriac_attacks::Attack;
 use theriac_core::record::MethodRecord;
 use theriac_core::{ChangeSet, Dataset, ParamError, Role, Seeds, Stage};
-use theriac_defenses::Defense;
+use theriac_defenses::{Defense, DefenseError};
 use theriac_lab::{Halt, Job, Step};
 use theriac_nn::Network;
 use theriac_train::TrainError;
@@ -14,6 +14,7 @@ use theriac_train::TrainError;
 use super::{Prepared, Workbench};
 
 pub(super) const CHANGES: &str = "changes.bin";
+pub(super) const INSPECT: &str = "inspect.json";
 pub(super) const WEIGHTS: &str = "weights.safetensors";
 
 /// Turns any error into the message that the engine records.
@@ -27,6 +28,14 @@ pub(super) fn halt(error: &TrainError) -> Halt {
         TrainError::Stopped => Halt::Stopped,
         error if error.is_divergence() => Halt::Diverged(error.to_string()),
         error => Halt::Failed(error.to_string()),
+    }
+}
+
+/// How the engine is told of a defense that could not answer.
+pub(super) fn refused(error: DefenseError) -> Halt {
+    match error {
+        DefenseError::Train(error) => halt(&error),
+        other => other.to_string().into(),
     }
 }
 
@@ -57,13 +66,14 @@ pub(super) fn truth(job: &Job) -> Result<ChangeSet, String> {
 
 /// The training set after the attack and after the defense's cleaning, as far as the job has them.
 pub(super) fn training_set(job: &Job, prepared: &Prepared) -> Result<Dataset, String> {
-    let mut data = prepared.data.train.clone();
-    for input in ["poison", "vet"] {
-        if let Some(changes) = changes(job, input)? {
-            data = changes.apply(&data).map_err(text)?;
-        }
-    }
-    Ok(data)
+    let data = poisoned_set(job, prepared)?;
+    changes(job, "vet")?.map_or(Ok(data.clone()), |changes| changes.apply(&data).map_err(text))
+}
+
+/// The training set after the attack.
+pub(super) fn poisoned_set(job: &Job, prepared: &Prepared) -> Result<Dataset, String> {
+    let clean = &prepared.data.train;
+    changes(job, "poison")?.map_or(Ok(clean.clone()), |changes| changes.apply(clean).map_err(text))
 }
 
 /// A checked method beside the record that it was made from.
@@ -89,6 +99,16 @@ pub(super) fn defense(step: &Step, prepared: &Prepared) -> Result<Named<dyn Defe
 pub(super) fn seeds(step: &Step) -> Seeds {
     let seeds = Seeds::new(step.seed);
     if step.role.is_empty() { seeds } else { seeds.child(&step.role) }
+}
+
+/// The streams of an attack: the same wherever it takes part. Not those of a surrogate's own training.
+pub(super) fn attack_seeds(step: &Step, attack: &MethodRecord) -> Seeds {
+    Seeds::new(step.seed).child(&format!("attack/{}", attack.name))
+}
+
+/// A defense's streams.
+pub(super) fn defense_seeds(step: &Step, defense: &MethodRecord) -> Seeds {
+    seeds(step).child(&format!("defense/{}", defense.name))
 }
 
 impl Workbench {

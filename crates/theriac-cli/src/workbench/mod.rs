@@ -2,9 +2,12 @@
 //!
 //! This is where the registries meet. The engine below knows addresses and files; the methods above know data and networks.
 
+mod certify;
 mod estimate;
 mod evaluate;
+mod features;
 mod inputs;
+mod inspect;
 mod poison;
 mod repair;
 mod train;
@@ -147,9 +150,12 @@ impl Bench for Workbench {
         match job.step.kind {
             StepKind::Poison => Ok(self.poison(job)?),
             StepKind::Train => self.train(job),
-            StepKind::Vet => Ok(self.vet(job)?),
+            StepKind::Features => Ok(self.features(job)?),
+            StepKind::Vet => self.vet(job),
+            StepKind::Inspect => self.inspect(job),
             StepKind::Repair => self.repair(job),
             StepKind::Evaluate => Ok(self.evaluate(job)?),
+            StepKind::Certify => self.certify(job),
         }
     }
 }

@@ -3,10 +3,12 @@
 use theriac_attacks::AttackContext;
 use theriac_core::record::{GalleryTile, PoisonRecord};
 use theriac_core::threat::touched_by_class;
-use theriac_core::{ChangeSet, Dataset, Edit, SampleId};
+use theriac_core::{ChangeSet, Dataset, Edit, SampleId, Surrogate};
+use theriac_data::Loaded;
 use theriac_lab::{Files, Job};
+use theriac_train::TrainConfig;
 
-use super::inputs::{CHANGES, attack, json, seeds, text};
+use super::inputs::{CHANGES, attack, attack_seeds, faults, json, text};
 use super::{Prepared, Workbench};
 
 /// Samples that the gallery shows.
@@ -15,14 +17,21 @@ const TILES: usize = 6;
 impl Workbench {
     pub(super) fn poison(&self, job: &Job) -> Result<Files, String> {
         let prepared = self.data_of(job)?;
-        let surrogate = self.network(job, "surrogate", &prepared)?;
         let (record, attack) = attack(job, &prepared)?.ok_or("a poisoning step names its attack")?;
-        let train = &prepared.data.train;
-        let seeds = seeds(job.step).child(&format!("attack/{}", record.name));
-        let context = AttackContext { train, seeds: &seeds, surrogate: surrogate.as_ref() };
+        let info = theriac_attacks::find(&record.name).map(|entry| entry.info).ok_or("the attack has an entry")?;
+        let threat = info.threat.ok_or("an attack declares its threat model")?;
+        let Loaded { train, test, .. } = &prepared.data;
+        let seeds = attack_seeds(job.step, &record);
+        let surrogate = match (info.surrogate, &job.step.model) {
+            (Surrogate::Trained, _) => Some(self.required(job, "surrogate", &prepared)?),
+            (Surrogate::Untrained, Some(model)) => Some(self.fresh(model, &prepared, &seeds)?),
+            _ => None,
+        };
+        let values = job.step.train.as_ref().map(|recipe| &recipe.params);
+        let recipe = values.map(|values| TrainConfig::check(values, &prepared.facts)).transpose().map_err(faults)?;
+        let recipe = recipe.unwrap_or_default();
+        let context = AttackContext { train, test, seeds: &seeds, surrogate: surrogate.as_ref(), recipe: &recipe };
         let changes = attack.poison(&context).map_err(text)?;
-        let info = theriac_attacks::find(&record.name).map(|entry| entry.info);
-        let threat = info.and_then(|info| info.threat).ok_or("an attack declares its threat model")?;
         attack.budget(train).enforce(&threat, train, &changes).map_err(text)?;
         let poisoned = changes.apply(train).map_err(text)?;
         let report = PoisonRecord {

@@ -5,7 +5,7 @@ use theriac_lab::{Files, Halt, Job};
 use theriac_train::{Recipe, TrainConfig, TrainingSet};
 
 use super::Workbench;
-use super::inputs::{WEIGHTS, attack, defense, faults, halt, json, seeds, text, training_set};
+use super::inputs::{WEIGHTS, attack, attack_seeds, defense, faults, halt, json, seeds, text, training_set};
 
 impl Workbench {
     pub(super) fn train(&self, job: &Job) -> Result<Files, Halt> {
@@ -15,10 +15,15 @@ impl Workbench {
         let model = job.step.model.as_ref().ok_or("a training step names its model")?;
         let values = job.step.train.as_ref().ok_or("a training step names its recipe")?;
         let mut recipe = Recipe::from(TrainConfig::check(&values.params, &prepared.facts).map_err(faults)?);
+        let attack = attack(job, &prepared)?.map(|(record, attack)| (attack_seeds(job.step, &record), attack));
+        // The attacker's code sees the batches first, what the defender does comes on top.
+        if let Some((seeds, attack)) = &attack {
+            attack.train(&mut recipe, seeds);
+        }
         if let Some((_, defense)) = defense(job.step, &prepared)? {
             defense.train(&mut recipe).map_err(text)?;
         }
-        let probe = attack(job, &prepared)?.and_then(|(_, attack)| attack.probe(&prepared.data.test));
+        let probe = attack.and_then(|(seeds, attack)| attack.probe(&prepared.data.test, &seeds));
         let network = self.fresh(model, &prepared, &seeds)?;
         let set = TrainingSet { train: &data, test: &prepared.data.test, probe: probe.as_ref() };
         let trained = theriac_train::train(network, set, &recipe, &seeds, job.session).map_err(|error| halt(&error))?;

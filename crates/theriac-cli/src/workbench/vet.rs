@@ -5,22 +5,24 @@ use std::collections::BTreeMap;
 use theriac_core::metrics;
 use theriac_core::record::VetRecord;
 use theriac_defenses::VetContext;
-use theriac_lab::{Files, Job};
+use theriac_lab::{Files, Halt, Job};
+use theriac_train::TrainConfig;
 
 use super::Workbench;
-use super::inputs::{CHANGES, changes, defense, json, seeds, text, training_set, truth};
+use super::features::seen;
+use super::inputs::{CHANGES, changes, defense, defense_seeds, faults, json, poisoned_set, refused, truth};
 
 impl Workbench {
-    pub(super) fn vet(&self, job: &Job) -> Result<Files, String> {
+    pub(super) fn vet(&self, job: &Job) -> Result<Files, Halt> {
         let prepared = self.data_of(job)?;
-        let data = training_set(job, &prepared)?;
+        let data = poisoned_set(job, &prepared)?;
         let truth = truth(job)?;
         let victim = self.required(job, "victim", &prepared)?;
-        job.session.progress(0.1);
-        let (features, logits) = victim.taps(&data);
-        job.session.progress(0.5);
         let (record, defense) = defense(job.step, &prepared)?.ok_or("a vetting step names its defense")?;
-        let seeds = seeds(job.step).child(&format!("defense/{}", record.name));
+        let (features, logits) = seen(job)?;
+        let values = job.step.train.as_ref().ok_or("a vetting step names the victim's recipe")?;
+        let recipe = TrainConfig::check(&values.params, &prepared.facts).map_err(faults)?;
+        let seeds = defense_seeds(job.step, &record);
         let matched = changes(job, "matches")?.map(|changes| changes.touched().len());
         let probabilities = logits.softmax();
         let context = VetContext {
@@ -28,10 +30,13 @@ impl Workbench {
             features: &features,
             probabilities: &probabilities,
             seeds: &seeds,
+            victim: &victim,
+            recipe: &recipe,
+            session: job.session,
             truth: &truth,
             matched,
         };
-        let verdict = defense.vet(&context).map_err(text)?;
+        let verdict = defense.vet(&context).map_err(refused)?;
         let (touched, flagged) = (truth.touched(), verdict.changes.touched());
         let poisoned: Vec<bool> = (0..data.len()).map(|index| touched.contains(&data.id(index))).collect();
         let flags: Vec<bool> = (0..data.len()).map(|index| flagged.contains(&data.id(index))).collect();

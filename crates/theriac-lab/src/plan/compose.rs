@@ -1,12 +1,12 @@
 //! How cells are composed from steps.
 //!
 //! The undefended victim knows nothing of the defenses, so that one victim serves them all. A defense with several hooks passes through
-//! them in the order of the pipeline: vet, train, repair, guard.
+//! them in the order of the pipeline: vet, train, inspect, repair, guard. One that certifies answers by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_core::record::{MethodRecord, PERFECT_FILTER, RANDOM_FILTER, is_control_filter};
-use theriac_core::{Digest, Hook, Kind, MethodInfo, Value, param::resolve};
+use theriac_core::{Digest, Hook, Kind, MethodInfo, Surrogate, Value, param::resolve};
 
 use super::label::{brief, filter_labels};
 use super::{Cell, Plan, PlannedStep};
@@ -80,7 +80,7 @@ struct Recipe<'a> {
 
 impl Recipe<'_> {
     fn new(kind: StepKind) -> Self {
-        let train = matches!(kind, StepKind::Train | StepKind::Vet | StepKind::Repair);
+        let train = matches!(kind, StepKind::Train | StepKind::Vet | StepKind::Repair | StepKind::Certify);
         Self { kind, model: kind != StepKind::Poison, train, attack: None, defense: None, role: "" }
     }
 }
@@ -135,7 +135,7 @@ impl<'a> Composer<'a> {
         none: &MethodRecord,
     ) {
         let attacked: Vec<Attacked> = settings.iter().map(|setting| self.attacked(setting, attack)).collect();
-        let undefended = |attacked: &Attacked| cell(attacked, none, None, attacked.victim, attacked.undefended);
+        let undefended = |attacked: &Attacked| cell(attacked, none, attacked.undefended);
         self.cells.extend(attacked.iter().map(undefended));
         for (defense, filter) in defenses {
             if self.meets(defense, attack) {
@@ -194,14 +194,15 @@ impl<'a> Composer<'a> {
             let mut recipe = Recipe { attack: Some(attack), ..Recipe::new(StepKind::Poison) };
             let mut inputs = Vec::new();
             let mut text = format!("poison {} with {name}", self.brief(Kind::Dataset, setting.dataset));
-            if self.info(Kind::Attack, attack).is_some_and(|info| info.surrogate) {
-                let surrogate = Recipe { role: "surrogate", ..train() };
-                recipe.model = true;
-                inputs.push((
-                    "surrogate",
-                    self.step(setting, surrogate, format!("train surrogate {}", setting.label), &[]),
-                ));
+            let surrogate = self.info(Kind::Attack, attack).map_or(Surrogate::None, |info| info.surrogate);
+            if surrogate != Surrogate::None {
+                (recipe.model, recipe.train) = (true, true);
                 text = format!("poison {name} for {}", setting.label);
+            }
+            if surrogate == Surrogate::Trained {
+                let surrogate = Recipe { role: "surrogate", ..train() };
+                let label = format!("train surrogate {}", setting.label);
+                inputs.push(("surrogate", self.step(setting, surrogate, label, &[])));
             }
             let made = self.step(setting, recipe, text, &inputs);
             label = format!(", {name}");
@@ -221,18 +222,17 @@ impl<'a> Composer<'a> {
     }
 
     fn vet(&mut self, attacked: &Attacked, defense: &MethodRecord, filter: Option<&MethodRecord>) -> usize {
-        let mut inputs = with(attacked.poison, &[("victim", attacked.victim)]);
+        let (features, place) =
+            (Recipe::new(StepKind::Features), format!("{}{}", attacked.setting.label, attacked.label));
+        let model = with(attacked.poison, &[("model", attacked.victim)]);
+        let features = self.step(attacked.setting, features, format!("features {place}"), &model);
+        let mut inputs = with(attacked.poison, &[("victim", attacked.victim), ("features", features)]);
         if let Some(filter) = filter {
             inputs.push(("matches", self.vet(attacked, filter, None)));
         }
         let recipe = Recipe { defense: Some(defense), ..Recipe::new(StepKind::Vet) };
         let name = self.brief(Kind::Defense, defense);
-        self.step(
-            attacked.setting,
-            recipe,
-            format!("vet {}{} by {name}", attacked.setting.label, attacked.label),
-            &inputs,
-        )
+        self.step(attacked.setting, recipe, format!("vet {place} by {name}"), &inputs)
     }
 
     fn defended(&mut self, attacked: &Attacked, defense: &MethodRecord, filter: Option<&MethodRecord>) -> Cell {
@@ -240,7 +240,13 @@ impl<'a> Composer<'a> {
         let name = self.brief(Kind::Defense, defense);
         let label = |verb: &str| format!("{verb} {}{}, {name}", setting.label, attacked.label);
         if hooks.contains(&Hook::Control) {
-            return cell(attacked, defense, None, attacked.clean_model, attacked.clean);
+            return Cell { trained: Some(attacked.clean_model), ..cell(attacked, defense, attacked.clean) };
+        }
+        if hooks.contains(&Hook::Certify) {
+            let recipe =
+                Recipe { attack: Some(attacked.attack), defense: Some(defense), ..Recipe::new(StepKind::Certify) };
+            let certify = self.step(setting, recipe, label("certify"), &with(attacked.poison, &[]));
+            return Cell { trained: None, ..cell(attacked, defense, certify) };
         }
         let vet = hooks.contains(&Hook::Vet).then(|| self.vet(attacked, defense, filter));
         let mut trained = attacked.victim;
@@ -251,14 +257,22 @@ impl<'a> Composer<'a> {
             inputs.extend(vet.map(|vet| ("vet", vet)));
             trained = self.step(setting, recipe, label("train"), &inputs);
         }
+        let mut inputs = with(attacked.poison, &[("model", trained)]);
+        let inspect = hooks.contains(&Hook::Inspect).then(|| {
+            let recipe =
+                Recipe { attack: Some(attacked.attack), defense: Some(defense), ..Recipe::new(StepKind::Inspect) };
+            self.step(setting, recipe, label("inspect"), &inputs)
+        });
         let mut model = trained;
         if hooks.contains(&Hook::Repair) {
             let recipe = Recipe { defense: Some(defense), ..Recipe::new(StepKind::Repair) };
-            model = self.step(setting, recipe, label("repair"), &with(attacked.poison, &[("model", trained)]));
+            inputs.extend(vet.map(|vet| ("vet", vet)));
+            inputs.extend(inspect.map(|inspect| ("inspect", inspect)));
+            model = self.step(setting, recipe, label("repair"), &inputs);
         }
         let guard = hooks.contains(&Hook::Guard).then_some(defense);
         let evaluate = self.evaluate(attacked, model, guard, &name);
-        cell(attacked, defense, vet, trained, evaluate)
+        Cell { vet, inspect, trained: Some(trained), ..cell(attacked, defense, evaluate) }
     }
 
     /// The position of a step, which is new only if there is no equal one yet.
@@ -307,7 +321,8 @@ fn with<'a>(poison: Option<usize>, others: &[(&'a str, usize)]) -> Vec<(&'a str,
     poison.map(|poison| ("poison", poison)).into_iter().chain(others.iter().copied()).collect()
 }
 
-fn cell(attacked: &Attacked, defense: &MethodRecord, vet: Option<usize>, trained: usize, evaluate: usize) -> Cell {
+/// The cell whose numbers `evaluate` gives, of the victim as it is.
+fn cell(attacked: &Attacked, defense: &MethodRecord, evaluate: usize) -> Cell {
     Cell {
         experiment: 0,
         dataset: 0,
@@ -317,8 +332,9 @@ fn cell(attacked: &Attacked, defense: &MethodRecord, vet: Option<usize>, trained
         defense: defense.clone(),
         seed: attacked.setting.seed,
         poison: attacked.poison,
-        vet,
-        trained,
+        vet: None,
+        inspect: None,
+        trained: Some(attacked.victim),
         evaluate,
         clean: attacked.clean,
         undefended: attacked.undefended,

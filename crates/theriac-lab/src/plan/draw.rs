@@ -57,6 +57,9 @@ fn color(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Poison => "#f6d5d0",
         StepKind::Train => "#d3e3f4",
+        StepKind::Features => "#d9efef",
+        StepKind::Inspect => "#fbe8c9",
+        StepKind::Certify => "#dcdcf5",
         StepKind::Vet => "#e3ecc8",
         StepKind::Repair => "#e9dcf2",
         StepKind::Evaluate => "#f0f0f0",

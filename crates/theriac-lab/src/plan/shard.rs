@@ -36,7 +36,8 @@ impl Plan {
             Cell {
                 poison: cell.poison.map(|at| here[&at]),
                 vet: cell.vet.map(|at| here[&at]),
-                trained: here[&cell.trained],
+                inspect: cell.inspect.map(|at| here[&at]),
+                trained: cell.trained.map(|at| here[&at]),
                 evaluate: here[&cell.evaluate],
                 clean: here[&cell.clean],
                 undefended: here[&cell.undefended],

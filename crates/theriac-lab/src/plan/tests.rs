@@ -57,13 +57,13 @@ fn steps_stand_after_their_inputs_and_each_once() {
 
 #[test]
 fn the_victim_does_not_depend_on_defenses_that_come_after_training() {
-    let victim = |plan: &Plan| plan.steps[cell(plan, "badnets", "none").trained].address;
+    let victim = |plan: &Plan| plan.steps[cell(plan, "badnets", "none").trained.unwrap()].address;
     let reference = victim(&one("badnets", "prune"));
     for defense in ["spectral", "robust", "strip", "all-in-one"] {
         assert_eq!(victim(&one("badnets", defense)), reference);
     }
     let robust = one("badnets", "robust");
-    let trained = cell(&robust, "badnets", "robust").trained;
+    let trained = cell(&robust, "badnets", "robust").trained.unwrap();
     assert_ne!(robust.steps[trained].address, reference);
     assert_eq!(robust.steps[trained].step.defense.as_ref().unwrap().name, "robust");
 }
@@ -75,13 +75,41 @@ fn a_defense_with_all_hooks_passes_through_them_in_order() {
     assert_eq!(inputs(&plan, all.evaluate), ["model", "poison"]);
     assert!(plan.steps[all.evaluate].step.defense.is_some());
     let repair = input(&plan, all.evaluate, "model");
-    assert_eq!((plan.steps[repair].step.kind, inputs(&plan, repair)), (StepKind::Repair, vec!["model", "poison"]));
+    assert_eq!(
+        (plan.steps[repair].step.kind, inputs(&plan, repair)),
+        (StepKind::Repair, vec!["inspect", "model", "poison", "vet"])
+    );
+    let inspect = input(&plan, repair, "inspect");
+    assert_eq!((Some(inspect), inputs(&plan, inspect)), (all.inspect, vec!["model", "poison"]));
     let trained = input(&plan, repair, "model");
-    assert_eq!((trained, inputs(&plan, trained)), (all.trained, vec!["poison", "vet"]));
+    assert_eq!((trained, inputs(&plan, trained)), (all.trained.unwrap(), vec!["poison", "vet"]));
     assert!(plan.steps[trained].step.defense.is_some());
     let vet = input(&plan, trained, "vet");
-    assert_eq!((Some(vet), inputs(&plan, vet)), (all.vet, vec!["poison", "victim"]));
-    assert_eq!(input(&plan, vet, "victim"), cell(&plan, "badnets", "none").trained);
+    assert_eq!((Some(vet), inputs(&plan, vet)), (all.vet, vec!["features", "poison", "victim"]));
+    let features = input(&plan, vet, "features");
+    assert_eq!(input(&plan, features, "model"), input(&plan, vet, "victim"));
+    assert_eq!(input(&plan, vet, "victim"), cell(&plan, "badnets", "none").trained.unwrap());
+}
+
+#[test]
+fn filters_share_what_the_victim_sees() {
+    let text = study(
+        "[[experiment.attack]]\nname = \"badnets\"\n\
+         [[experiment.defense]]\nname = [\"spectral\", \"clustering\"]",
+    );
+    let plan = plan(&text);
+    // Two filters on two victims; controls beside them on the poisoned one only.
+    assert_eq!((count(&plan, StepKind::Features), count(&plan, StepKind::Vet)), (2, 6 + 2));
+}
+
+#[test]
+fn what_certifies_answers_by_itself() {
+    let plan = one("badnets", "partition");
+    let certified = cell(&plan, "badnets", "partition");
+    assert_eq!((certified.trained, inputs(&plan, certified.evaluate)), (None, vec!["poison"]));
+    let step = &plan.steps[certified.evaluate].step;
+    assert!(step.kind == StepKind::Certify && step.train.is_some() && step.model.is_some());
+    assert_eq!(plan.steps.len(), plan.unshared.min(plan.steps.len()));
 }
 
 #[test]
@@ -104,7 +132,7 @@ fn a_surrogate_is_trained_on_clean_data_and_is_not_the_clean_model() {
     let poison = cell(&plan, "witches-brew", "none").poison.unwrap();
     let surrogate = &plan.steps[input(&plan, poison, "surrogate")];
     assert_eq!((surrogate.step.role.as_str(), surrogate.inputs.len()), ("surrogate", 0));
-    assert_ne!(surrogate.address, plan.steps[cell(&plan, "none", "none").trained].address);
+    assert_ne!(surrogate.address, plan.steps[cell(&plan, "none", "none").trained.unwrap()].address);
     assert!(plan.steps[poison].step.model.is_some());
 }
 
@@ -124,7 +152,7 @@ fn filters_get_controls_that_match_their_budget() {
         assert!(controls("none", name).is_empty());
     }
     let vet = cell(&plan, "badnets", "random-filter").vet.unwrap();
-    assert_eq!(inputs(&plan, vet), ["matches", "poison", "victim"]);
+    assert_eq!(inputs(&plan, vet), ["features", "matches", "poison", "victim"]);
     assert_eq!(Some(input(&plan, vet, "matches")), cell(&plan, "badnets", "spectral").vet);
     assert!(!plan.cells.iter().any(|cell| cell.attack.name == "none" && cell.defense.name == "clustering"));
 }
@@ -170,7 +198,7 @@ fn only_missing_steps_and_what_they_read_are_due() {
     assert_eq!(due.iter().filter(|due| **due).count(), 1);
     let repair = input(&plan, missing, "model");
     let due = plan.due(|index| index != missing && index != repair);
-    assert!(due[missing] && due[repair] && !due[cell(&plan, "badnets", "none").trained]);
+    assert!(due[missing] && due[repair] && !due[cell(&plan, "badnets", "none").trained.unwrap()]);
 }
 
 #[test]
@@ -186,8 +214,8 @@ fn the_summary_counts_and_estimates() {
     );
     let sum: f64 = plan.steps.iter().map(|planned| planned.seconds).sum();
     assert_eq!(summary.seconds, sum / 2.0);
-    // Poison, victim, vet, control's vet, training, evaluation, one after the other.
-    assert_eq!(plan.summary(&store, 1000).seconds, 0.5 + 4.0 + 0.5 + 0.5 + 4.0 + 0.5);
+    // Poison, victim, features, vet, control's vet, training, evaluation, one after the other.
+    assert_eq!(plan.summary(&store, 1000).seconds, 0.5 + 4.0 + 0.5 + 0.5 + 0.5 + 4.0 + 0.5);
 }
 
 #[test]

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use theriac_core::Digest;
 use theriac_core::record::{
-    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, Outcome, PoisonRecord, SCHEMA, VetRecord,
+    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, InspectRecord, Outcome, PoisonRecord, SCHEMA, VetRecord,
 };
 
 use super::schedule::Ran;
-use super::step::{CURVE, EVALUATION, POISON, VET};
+use super::step::{CURVE, EVALUATION, INSPECT, POISON, VET};
 use super::{CELLS, GALLERY};
 use crate::config::Config;
 use crate::files::{FileError, PartFile};
@@ -65,6 +65,8 @@ pub(super) fn assemble(
             confusion: Vec::new(),
             curve: Vec::new(),
             roc: Vec::new(),
+            certified: Vec::new(),
+            inspection: None,
             poisoned_by_class: Vec::new(),
             classes: card.classes.clone(),
         };
@@ -93,7 +95,7 @@ pub(super) fn assemble(
 
 /// A failed reference fails its cells, so that a later run completes them. One that diverged is a result; only its own numbers are absent.
 fn outcome(cell: &Cell, ran: &Ran) -> Outcome {
-    let own = [Some(cell.evaluate), Some(cell.trained), cell.vet, cell.poison];
+    let own = [Some(cell.evaluate), cell.trained, cell.inspect, cell.vet, cell.poison];
     let own = own.into_iter().flatten().find_map(|source| ran.failed.get(&source));
     let reference = || {
         let failed = cell.sources().filter_map(|source| ran.failed.get(&source));
@@ -124,13 +126,21 @@ fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) ->
         metrics.extend(vet.metrics);
         record.roc = vet.roc;
     }
+    if let Some(inspect) = cell.inspect {
+        let inspection: InspectRecord = reader.read(inspect, INSPECT)?;
+        metrics.extend(inspection.metrics.clone());
+        record.inspection = Some(inspection);
+    }
     // A guard answers last, so its detection is the one that counts.
     metrics.extend(own.metrics);
     if !own.roc.is_empty() {
         record.roc = own.roc;
     }
     record.confusion = own.confusion;
-    record.curve = reader.read::<Vec<EpochRecord>>(cell.trained, CURVE)?;
+    record.certified = own.certified;
+    if let Some(trained) = cell.trained {
+        record.curve = reader.read::<Vec<EpochRecord>>(trained, CURVE)?;
+    }
     if let Some(poison) = cell.poison {
         let (rate, by_class) = reader.poison(poison)?;
         metrics.insert("poisoned".to_owned(), *rate);

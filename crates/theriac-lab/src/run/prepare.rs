@@ -61,7 +61,7 @@ pub(super) fn share_out(plan: &Plan, due: &[bool], cores: usize, options: &Optio
     let mut width: BTreeMap<usize, usize> = BTreeMap::new();
     for (index, planned) in plan.steps.iter().enumerate().filter(|(index, _)| due[*index]) {
         level[index] = planned.inputs.iter().map(|&input| level[input]).max().unwrap_or(0);
-        if planned.step.kind == StepKind::Train {
+        if matches!(planned.step.kind, StepKind::Train | StepKind::Certify) {
             level[index] += 1;
             *width.entry(level[index]).or_default() += 1;
         }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::bench::Step;
 use crate::bench::StepKind;
-use crate::toy::{SMALL, Toy, config};
+use crate::toy::{EVERY_KIND, SMALL, Toy, config};
 
 /// A folder to run in.
 struct Place(TempDir);
@@ -98,7 +98,7 @@ fn jobs_and_threads_do_not_change_the_results() {
 
 #[test]
 fn the_manifest_of_an_interrupted_run_knows_the_steps_of_all_kinds() {
-    let text = format!("{SMALL}[[experiment.attack]]\nname = \"witches-brew\"\n");
+    let text = EVERY_KIND.replace("name = \"badnets\"", "name = [\"badnets\", \"witches-brew\"]");
     let calm = Place::new();
     calm.run(&text, &Toy::default());
     let expected = steps(&calm);

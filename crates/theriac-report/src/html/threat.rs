@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use theriac_core::param::Param;
-use theriac_core::{Capability, Goal, Knowledge, MethodInfo, Stage, ThreatModel};
+use theriac_core::{Capability, Goal, Knowledge, MethodInfo, Stage, Surrogate, ThreatModel};
 
 use crate::figures::Methods;
 use crate::group::distinct;
@@ -49,7 +49,7 @@ fn describe(out: &mut String, info: &MethodInfo) {
 }
 
 /// The whole threat model as sentences.
-pub fn words(threat: &ThreatModel, surrogate: bool) -> String {
+pub fn words(threat: &ThreatModel, surrogate: Surrogate) -> String {
     let knowledge = match threat.knowledge {
         Knowledge::Nothing => "nothing but what it changes",
         Knowledge::Data => "the training data",
@@ -81,7 +81,11 @@ pub fn words(threat: &ThreatModel, surrogate: bool) -> String {
         Stage::Deploy => "the model is in use",
     };
     let able = if able.is_empty() { "change nothing".to_owned() } else { list(&able) };
-    let surrogate = if surrogate { " It trains a surrogate of the victim's architecture." } else { "" };
+    let surrogate = match surrogate {
+        Surrogate::None => "",
+        Surrogate::Untrained => " It trains networks of the victim's architecture.",
+        Surrogate::Trained => " It trains a surrogate of the victim's architecture.",
+    };
     format!("Knows {knowledge}; may {able}; wants {goal}; stands where {stage}.{surrogate}")
 }
 

@@ -127,6 +127,50 @@ fn the_input_gradient_agrees_with_central_differences_and_leaves_the_network_alo
 }
 
 #[test]
+fn gradients_of_parameters_agree_with_central_differences_and_leave_the_network_alone() {
+    let data = bars(12, 3);
+    let network = run("resnet", "width=3 blocks=1 stages=2", 1, 1).network;
+    let before = network.encode();
+    let indices: Vec<usize> = (0..12).collect();
+    let images = Batch::gather(&data, &indices).to_tensor(&network.device);
+    let labels = data.labels();
+    let loss = |taps: theriac_nn::Taps| {
+        theriac_nn::cross_entropies(taps.logits, &labels).mean() + taps.features.powi_scalar(2).mean()
+    };
+    let (value, gradients) = theriac_nn::parameter_gradients(&network, images.clone(), loss);
+    assert_eq!(network.encode(), before);
+    let parameters = theriac_nn::parameters::read(&network.module);
+    // Running statistics have no gradient.
+    assert_eq!(gradients.len(), parameters.keys().filter(|name| !name.contains("running")).count());
+    let at = |change: f32, name: &str, place: usize| {
+        let mut moved = parameters.clone();
+        moved.get_mut(name).unwrap().values[place] += change;
+        let module = theriac_nn::parameters::write(network.module.clone(), &moved).unwrap();
+        let moved = Network { module, ..network.clone() };
+        theriac_nn::input_gradient_of(&moved, images.clone(), loss).0
+    };
+    assert_eq!(at(0.0, "head.weight", 0), value);
+    for (name, gradient) in &gradients {
+        assert_eq!(gradient.shape, parameters[name].shape);
+        let place = gradient.values.len() / 2;
+        let step = 2e-3;
+        let expected = (at(step, name, place) - at(-step, name, place)) / f64::from(2.0 * step);
+        let found = f64::from(gradient.values[place]);
+        assert!((found - expected).abs() < 2e-3 + 0.03 * expected.abs(), "{name}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn other_initial_weights_forget_the_training() {
+    for (name, values) in [("resnet", "width=3 blocks=1 stages=2"), ("cnn", "width=2 hidden=5")] {
+        let trained = run(name, values, 1, 1).network;
+        let fresh = network(name, values, &bars(240, 1), 7);
+        assert_eq!(trained.reinitialised(&Seeds::new(7)).encode(), fresh.encode());
+        assert_ne!(trained.reinitialised(&Seeds::new(8)).encode(), fresh.encode());
+    }
+}
+
+#[test]
 fn adversarial_examples_stay_in_the_ball_and_raise_the_loss() {
     let test = bars(60, 4);
     let trained = run("mlp", "hidden=16", 4, 5).network;
@@ -199,6 +243,31 @@ fn every_optimizer_learns_and_smoothing_changes_the_loss() {
 #[test]
 fn smoothed_targets_are_probabilities() {
     let device = theriac_nn::device::open("cpu").unwrap();
-    let targets = to_matrix(smooth_targets(&[1, 0], 4, 0.2, &device));
-    assert_eq!(targets.values(), [0.05, 0.85, 0.05, 0.05, 0.85, 0.05, 0.05, 0.05]);
+    let mut batch = Minibatch::new(Tensor::zeros([2, 1, 1, 1], &device), vec![1, 0]);
+    let values = |batch: &Minibatch| to_matrix(targets(batch, 4, 0.2, &device)).values().to_vec();
+    assert_eq!(values(&batch), [0.05, 0.85, 0.05, 0.05, 0.85, 0.05, 0.05, 0.05]);
+    // A quarter of the first label goes to class 3; the second image is mixed with its own class.
+    batch.mixed = vec![(3, 0.25), (0, 0.5)];
+    for (found, expected) in values(&batch).into_iter().zip([0.05, 0.65, 0.05, 0.25, 0.85, 0.05, 0.05, 0.05]) {
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+}
+
+#[test]
+fn below_the_bound_a_step_climbs() {
+    let data = bars(40, 1);
+    let loss_after = |ascend_below: Option<f64>| {
+        let network = network("mlp", "hidden=16", &data, 1);
+        let recipe =
+            Recipe { ascend_below, ..Recipe::from(TrainConfig { weight_decay: 0.0, ..TrainConfig::default() }) };
+        let mut learner = Learner::new(&network, &recipe);
+        let indices: Vec<usize> = (0..40).collect();
+        let images = Batch::gather(&data, &indices).to_tensor(&network.device);
+        let batch = Minibatch::new(images, data.labels());
+        let (before, _) = learner.step(&batch, 0.05);
+        learner.step(&batch, 0.05).0 - before
+    };
+    let (down, up) = (loss_after(None), loss_after(Some(f64::INFINITY)));
+    assert!(down < 0.0 && up > 0.0, "{down} {up}");
+    assert_eq!(loss_after(Some(0.1)), down);
 }
