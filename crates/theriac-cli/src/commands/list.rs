@@ -15,6 +15,9 @@ pub struct List {
     /// Print names, summaries and parameters as JSON.
     #[arg(long)]
     json: bool,
+    /// Show what each attack and defense was verified against, and how far they agree.
+    #[arg(long, conflicts_with = "json")]
+    verified: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +40,18 @@ impl What {
 }
 
 /// What a person sorts a method by: an attack's family, a defense's hooks.
-fn trait_of(info: &MethodInfo) -> String {
+pub(crate) fn trait_of(info: &MethodInfo) -> String {
     match info.family {
         Some(family) => family.to_string(),
         None => super::explain::hooks(info),
     }
+}
+
+/// What a method was verified against.
+fn record(info: &MethodInfo) -> Result<(), Failure> {
+    let lines = info.verified.iter().map(|verified| format!("{}: {}", verified.against, verified.agreement));
+    let lines: Vec<String> = if info.verified.is_empty() { vec!["no record".to_owned()] } else { lines.collect() };
+    say(&format!("  {:<22} {}", info.name, lines.join(&format!("\n{:25}", ""))))
 }
 
 impl List {
@@ -53,12 +63,16 @@ impl List {
             say(&serde_json::Value::from(rows).to_string())?;
             return Ok(ExitCode::SUCCESS);
         }
+        let chosen = chosen.filter(|(_, kind)| !self.verified || matches!(kind, Kind::Attack | Kind::Defense));
         for (title, kind) in chosen {
             say(title)?;
             for info in methods(kind) {
                 let sort = trait_of(info);
                 let sort = if sort.is_empty() { String::new() } else { format!("[{sort}] ") };
-                say(&format!("  {:<22} {sort}{}", info.name, info.summary))?;
+                match self.verified {
+                    false => say(&format!("  {:<22} {sort}{}", info.name, info.summary))?,
+                    true => record(info)?,
+                }
             }
             say("")?;
         }

@@ -22,7 +22,8 @@ use theriac_report::ReportError;
 
 use crate::workbench::{Workbench, methods};
 
-pub(crate) use explain::{default as default_of, hooks, threat_model};
+pub(crate) use explain::{default as default_of, threat_model};
+pub(crate) use list::trait_of;
 
 const EXAMPLES: &str = "\
 Examples:
