@@ -49,11 +49,17 @@ fn spawn(desk: &Desk) -> Child {
     desk.command(&RUN).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits until a training has been saved in some epoch after its first, and for a moment that differs from stop to stop.
+/// Waits until this very process has saved a training, and for a moment that differs from stop to stop.
 fn wait_for_a_checkpoint(desk: &Desk, child: &mut Child, round: u64) {
     let begin = Instant::now();
     let is_whole = |path: &PathBuf| !path.to_string_lossy().ends_with(".part");
-    while !desk.ending_in("stopped/.store/checkpoints", "").iter().any(is_whole) {
+    let saved = || {
+        let paths = desk.ending_in("stopped/.store/checkpoints", "").into_iter().filter(is_whole);
+        paths.filter_map(|path| std::fs::metadata(path).ok()?.modified().ok()).max()
+    };
+    // One that an earlier process left says nothing of this one, which may not even listen yet.
+    let before = saved();
+    while saved() <= before {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before round {round}");
         assert!(begin.elapsed() < Duration::from_secs(120), "no checkpoint in round {round}");
         std::thread::sleep(Duration::from_millis(2));

@@ -149,8 +149,8 @@ fn gradients_of_parameters_agree_with_central_differences_and_leave_the_network_
         let moved = Network { module, ..network.clone() };
         theriac_nn::input_gradient_of(&moved, images.clone(), loss).0
     };
-    let head = parameters.keys().find(|name| name.ends_with("head.weight")).unwrap();
-    assert_eq!(at(0.0, head, 0), value);
+    let first = parameters.keys().next().unwrap();
+    assert_eq!(at(0.0, first, 0), value);
     for (name, gradient) in &gradients {
         assert_eq!(gradient.shape, parameters[name].shape);
         let place = gradient.values.len() / 2;
