@@ -5,7 +5,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use rand_distr::{Distribution, StandardNormal};
+use rand_distr::{Beta, Distribution, StandardNormal};
 
 /// The root of all streams of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Seeds {
 }
 
 /// One stream of random numbers. Its draws are defined here, so that they are the same on every machine and after every
-/// update of a dependency. The one exception is [`Stream::normal`], see there.
+/// update of a dependency. The exceptions are [`Stream::normal`] and [`Stream::beta`], see there.
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha12Rng);
 
@@ -77,6 +77,15 @@ impl Stream {
     /// takes the platform's `ln` or `exp`, and may differ between platforms in the last bit.
     pub fn normal(&mut self) -> f64 {
         StandardNormal.sample(&mut self.0)
+    }
+
+    /// From the beta distribution with both parameters `shape`, which is uniform at 1. Like [`Stream::normal`], it may differ between
+    /// platforms in the last bit.
+    ///
+    /// # Panics
+    /// When `shape` is not above 0.
+    pub fn beta(&mut self, shape: f64) -> f64 {
+        Beta::new(shape, shape).expect("the shape is above 0").sample(&mut self.0)
     }
 
     /// `true` with the given probability.

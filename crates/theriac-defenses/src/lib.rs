@@ -23,6 +23,7 @@ theriac_core::registry! {
     pub mod activation_clustering;
     pub mod deep_knn;
     pub mod adversarial_training;
+    pub mod augmentation;
     pub mod fine_tuning;
     pub mod strip;
 }
