@@ -16,7 +16,9 @@ theriac_core::registry! {
     mod inject;
     mod remove;
     mod adversarial_poison;
+    mod unlearnable;
     mod badnets;
+    mod wanet;
     mod random_noise;
 }
 

@@ -2,6 +2,7 @@
 //! not a terminal, except for failures. For machines: one JSON object a line.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ impl Observer for Progress {
 
 impl Progress {
     fn draw(&self, event: &Event) {
-        let warn = |text: String| self.bars.suspend(|| eprintln!("{text}"));
+        let warn = |text: String| self.bars.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
         let visible = self.mode == Show::Bars;
         match event {
             Event::Began { jobs, threads, totals } => {
@@ -173,6 +174,5 @@ fn word(outcome: &Outcome) -> &'static str {
 
 /// A reader that went away is no reason to leave the work undone.
 fn print(object: &Value) {
-    use std::io::Write;
     drop(writeln!(std::io::stderr().lock(), "{object}"));
 }

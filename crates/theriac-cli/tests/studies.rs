@@ -49,10 +49,14 @@ fn results_are_repeated_from_their_manifest_and_differences_are_told() {
     desk.succeed(&["run", "study.toml", "--out", "results"]);
     let ended = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "again"]);
     assert!(ended.stdout.starts_with("identical: "), "{}", ended.stdout);
-    assert!(desk.read("results/small/cells.jsonl") == desk.read("again/small/cells.jsonl"));
+    assert!(desk.read("results/small/cells.jsonl") == desk.read("again/rerun/small/cells.jsonl"));
     let twice = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "again"]);
-    assert!(twice.stderr.contains("compared with an earlier repetition; remove `again`"), "{}", twice.stderr);
-    let itself = desk.run(&["rerun", "results/small/manifest.json", "--out", "results"]);
+    assert!(twice.stderr.contains("compared with an earlier repetition; remove `again/rerun`"), "{}", twice.stderr);
+    // Beside the results, with their own store, nothing is taken from it.
+    let beside = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "results"]);
+    assert!(beside.stderr.contains(" steps run, 0 reused") || beside.stdout.contains("results/rerun/small"), "{}", beside.stdout);
+    assert!(!beside.stderr.contains("earlier repetition"), "{}", beside.stderr);
+    let itself = desk.run(&["rerun", "again/rerun/small/manifest.json", "--out", "again"]);
     itself.refuses(2, &["would be compared with themselves; name another folder with --out"]);
     // Somebody altered a number.
     let cells = String::from_utf8(desk.read("results/small/cells.jsonl")).unwrap();
@@ -60,12 +64,12 @@ fn results_are_repeated_from_their_manifest_and_differences_are_told() {
     let end = at + cells[at..].find([',', '}']).unwrap();
     desk.write("results/small/cells.jsonl", format!("{}\"clean_accuracy\":0.125{}", &cells[..at], &cells[end..]));
     let ended = desk.run(&["rerun", "results/small/manifest.json", "--out", "again"]);
-    ended.refuses(1, &["theriac results diff results/small again/small"]);
+    ended.refuses(1, &["theriac results diff results/small again/rerun/small"]);
     assert!(ended.stdout.contains("cells.jsonl differs"), "{}", ended.stdout);
-    let told = desk.run(&["results", "diff", "results/small", "again/small"]);
+    let told = desk.run(&["results", "diff", "results/small", "again/rerun/small"]);
     assert_eq!(told.code, Some(1));
     assert!(told.stdout.contains("Clean accuracy (CA): +"), "{}", told.stdout);
-    let json = desk.run(&["results", "diff", "results/small", "again/small", "--json"]);
+    let json = desk.run(&["results", "diff", "results/small", "again/rerun/small", "--json"]);
     assert!(serde_json::from_str::<Value>(&json.stdout).unwrap().is_object());
     desk.run(&["rerun", "results/small/cells.jsonl"]).refuses(2, &["failed to read the manifest `results/small/cells"]);
 }

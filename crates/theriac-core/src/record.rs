@@ -344,6 +344,8 @@ pub struct ShardRecord {
     pub gallery: Vec<usize>,
     /// The position in the whole plan of each entry of `steps`.
     pub steps: Vec<usize>,
+    /// The hashes of `cells.jsonl` and `gallery.jsonl`.
+    pub files: BTreeMap<String, String>,
 }
 
 /// One step of a run, with its cost.

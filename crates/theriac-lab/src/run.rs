@@ -14,6 +14,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -24,7 +25,7 @@ use theriac_core::record::{Manifest, Outcome as CellOutcome, SCHEMA, ShardRecord
 
 use crate::bench::Bench;
 use crate::config::Config;
-use crate::files::{FileError, create_folder, write_atomically};
+use crate::files::{FileError, PartFile, create_folder, write_atomically};
 use crate::journal::{self, Journal};
 use crate::plan::Plan;
 use crate::store::Store;
@@ -172,8 +173,6 @@ impl Run<'_> {
             return Ok(Outcome::Interrupted { done, steps, saved });
         }
 
-        // The files belong together: whoever finds a manifest finds the others as it knows them. It is the first to go and the last to come.
-        remove_if_there(&folder.join(MANIFEST))?;
         let assembled = assemble::assemble(config, plan, &ran, &store, folder)?;
         // Steps that no cell reads and that nothing due needed have not been looked at, but they are a part of how the results came about.
         for (index, planned) in plan.steps.iter().enumerate() {
@@ -185,6 +184,7 @@ impl Run<'_> {
         let known: Vec<usize> = (0..plan.steps.len()).filter(|index| ran.stored.contains_key(index)).collect();
         let shard = shard.as_ref().map(|shard| ShardRecord {
             gallery: by(&shard.cells, &assembled.gallery),
+            files: assembled.files.iter().map(|(name, digest)| (name.clone(), digest.to_string())).collect(),
             steps: by(&shard.steps, &known),
             ..shard.clone()
         });
@@ -214,6 +214,17 @@ impl Run<'_> {
     }
 }
 
+/// Puts finished files in the place of those of an earlier run. The files belong together: whoever finds a manifest finds the others as it
+/// knows them. So it is the first to go, when nothing but the disk can fail any more, and the last to come.
+fn replace<const N: usize>(folder: &Path, files: [(&str, PartFile); N]) -> Result<BTreeMap<String, Digest>, FileError> {
+    let manifest = folder.join(MANIFEST);
+    match std::fs::remove_file(&manifest) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.map_err(FileError::at("replace", &manifest))?,
+    }
+    files.into_iter().map(|(name, file)| Ok((name.to_owned(), file.finish()?))).collect()
+}
+
 fn by(positions: &[usize], at: &[usize]) -> Vec<usize> {
     at.iter().map(|&at| positions[at]).collect()
 }
@@ -224,29 +235,38 @@ fn pretty<T: serde::Serialize>(value: &T) -> Vec<u8> {
     text
 }
 
-fn remove_if_there(path: &Path) -> Result<(), FileError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(FileError::at("replace", path)),
-    }
-}
-
 /// Held as long as the file is open; it goes with the process, however that ends.
 fn lock(folder: &Path) -> Result<File, RunError> {
-    let path = folder.join(LOCK);
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(FileError::at("write", &path))?;
+    let file = lock_file(folder)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(RunError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(FileError { action: "lock", path, source }.into()),
+        // Some network file systems know no locks; there, two runs at once are for the user to avoid.
+        Ok(()) | Err(TryLockError::Error(_)) => {
+            clear_parts(folder);
+            Ok(file)
+        }
     }
 }
 
-/// What must be equal for results to be the same: how they are written, the config with its names and questions, and the cells' last
-/// steps.
+fn lock_file(folder: &Path) -> Result<File, FileError> {
+    let path = folder.join(LOCK);
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    file.map_err(FileError::at("write", &path))
+}
+
+/// Removes half-written files, which only a killed process leaves. They are not worth an error.
+fn clear_parts(folder: &Path) {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "part"))
+        .for_each(|path| drop(std::fs::remove_file(path)));
+}
+
+/// What must be equal for results to be the same: how they are written, the config with its names and questions, and the steps that the
+/// cells are made from.
 fn identity(config: &Config, plan: &Plan) -> Digest {
-    let cells: Vec<Digest> = plan.cells.iter().map(|cell| plan.steps[cell.evaluate].address).collect();
+    let sources = plan.cells.iter().map(|cell| cell.sources().map(|source| plan.steps[source].address).collect());
+    let cells: Vec<Vec<Digest>> = sources.collect();
     Digest::of_json(&(SCHEMA, env!("CARGO_PKG_VERSION"), config.to_toml(), cells))
 }
 

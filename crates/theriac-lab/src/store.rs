@@ -139,7 +139,8 @@ impl Store {
 
     fn lock_file(&self) -> Result<File, FileError> {
         let path = self.lock_path();
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        // Readable, for some network file systems share a lock only of such a file.
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         file.map_err(FileError::at("write", &path))
     }
 

@@ -72,6 +72,7 @@ static DEFENSES: &[MethodInfo] = &[
     defense("strip", &[Hook::Guard]),
     defense("reverse", &[Hook::Inspect, Hook::Repair]),
     defense("partition", &[Hook::Certify]),
+    defense("inspect", &[Hook::Inspect]),
     defense("all-in-one", &[Hook::Vet, Hook::Train, Hook::Inspect, Hook::Repair, Hook::Guard]),
     MethodInfo::defense("clean-model", &[Hook::Control], "The clean model.", &[], &[]),
     MethodInfo::defense("random-filter", &[Hook::Vet], "Random.", &[], CONTROL),
@@ -128,6 +129,8 @@ pub struct Toy {
     pub walked: Mutex<usize>,
     /// Called at each epoch.
     pub each: Option<Box<dyn Fn(usize) + Sync + Send>>,
+    /// Steps of this kind have another version.
+    pub newer: Option<StepKind>,
     /// Whether `ran` and `threads` are not kept.
     pub forget: bool,
     /// What was run.
@@ -179,6 +182,10 @@ impl Bench for Toy {
 
     fn device(&self) -> String {
         "toy".to_owned()
+    }
+
+    fn version(&self, kind: StepKind) -> u32 {
+        if self.newer == Some(kind) { 2 } else { 1 }
     }
 
     fn dataset(&self, dataset: &MethodRecord) -> Result<DatasetCard, String> {

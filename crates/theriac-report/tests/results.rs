@@ -43,6 +43,7 @@ fn what_results_say_on_the_terminal() {
         plan: "abc".to_owned(),
         cells: Vec::new(),
         gallery: Vec::new(),
+        files: [].into(),
         steps: Vec::new(),
     });
     let cells: Vec<CellRecord> = fixture::cells().into_iter().filter(|cell| cell.experiment == "backdoor").collect();

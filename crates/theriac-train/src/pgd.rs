@@ -53,15 +53,27 @@ impl Pgd {
         direction: Direction,
         stream: &mut Stream,
     ) -> Tensor<4> {
-        let clean = images.clone();
-        let mut adversarial = images;
+        let mut start = images.clone();
         if self.random_start {
-            let shape = adversarial.dims();
+            let shape = start.dims();
             let draw = |_| ((2.0 * stream.uniform() - 1.0) * self.epsilon) as f32;
             let noise: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
             let noise = Tensor::from_data(TensorData::new(noise, shape), &network.device);
-            adversarial = (adversarial + noise).clamp(0.0, 1.0);
+            start = (start + noise).clamp(0.0, 1.0);
         }
+        self.walk(network, images, start, labels, direction)
+    }
+
+    /// Goes on from `start`, a point of the ball around the `clean` images, both `[batch, channels, height, width]` in `[0, 1]`.
+    pub fn walk(
+        &self,
+        network: &Network,
+        clean: Tensor<4>,
+        start: Tensor<4>,
+        labels: &[Label],
+        direction: Direction,
+    ) -> Tensor<4> {
+        let mut adversarial = start;
         let step = match direction {
             Direction::Away => self.step_size,
             Direction::Towards => -self.step_size,

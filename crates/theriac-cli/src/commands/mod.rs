@@ -9,6 +9,7 @@ mod results;
 mod run;
 mod store;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -172,9 +173,14 @@ pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Tells a person something on standard error. Where nobody listens any more, that is no reason to stop.
+fn note(text: std::fmt::Arguments) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Prints a line to standard output. A reader that went away (`theriac list | head`) is no error, and no reason to leave the work undone.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
-    use std::io::{ErrorKind, Write};
+    use std::io::ErrorKind;
     match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Failure::Print),

@@ -1,5 +1,6 @@
 //! `run`, `rerun` and `report`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use theriac_lab::files::FileError;
 use theriac_lab::run::{CELLS, CHECKPOINT_EVERY, GALLERY, MANIFEST};
 use theriac_lab::{Config, Options, Outcome, Plan, Throughput};
 
-use super::{Failure, Folders, Surroundings, duration, read_config, say};
+use super::{Failure, Folders, Surroundings, duration, note, read_config, say};
 use crate::progress::{Progress, Show};
 use crate::workbench::{Workbench, methods};
 
@@ -72,7 +73,7 @@ pub struct Effort {
 pub struct Rerun {
     /// The manifest of finished results, such as `results/quickstart/manifest.json`.
     manifest: PathBuf,
-    /// Folder for the new results and steps; nothing is taken from an old store. Default: `rerun` beside the manifest.
+    /// Folder in which `rerun` is made, for the new results and steps; nothing is taken from an old store. Default: beside the manifest.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -116,7 +117,7 @@ impl Effort {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("saving trainings and finishing what is cheap; press Ctrl-C again to stop at once");
+            note(format_args!("saving trainings and finishing what is cheap; press Ctrl-C again to stop at once"));
         });
         let progress = Progress::new(if self.quiet { Show::None } else { self.progress });
         let outcome = theriac_lab::run(config, &plan, bench, options, &progress, &cancel)?;
@@ -137,7 +138,7 @@ impl Run {
     fn conclude(&self, outcome: &Outcome) -> Result<ExitCode, Failure> {
         let (folder, cells, failed) = match outcome {
             Outcome::Interrupted { .. } => {
-                eprintln!("{outcome}:\n  {}", again());
+                note(format_args!("{outcome}:\n  {}", again()));
                 return Ok(ExitCode::from(130));
             }
             Outcome::NothingToDo { folder, cells } => (folder, *cells, 0),
@@ -155,11 +156,11 @@ impl Run {
             if let Outcome::Finished(report) = outcome {
                 let results = theriac_report::Results::read(folder)?;
                 say(&theriac_report::table(&results.cells))?;
-                eprintln!("{outcome} in {}", duration(report.seconds));
+                note(format_args!("{outcome} in {}", duration(report.seconds)));
             } else {
-                eprintln!("{outcome}");
+                note(format_args!("{outcome}"));
             }
-            eprintln!("report: {}", page.display());
+            note(format_args!("report: {}", page.display()));
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -184,14 +185,19 @@ impl Rerun {
             ));
         }
         if before.theriac != env!("CARGO_PKG_VERSION") {
-            eprintln!("warning: the results are of version {}, this is {}", before.theriac, env!("CARGO_PKG_VERSION"));
+            note(format_args!(
+                "warning: the results are of version {}, this is {}",
+                before.theriac,
+                env!("CARGO_PKG_VERSION")
+            ));
         }
         let surroundings = Surroundings { data_dir: self.data_dir.clone(), device: before.device.clone() };
         let bench = surroundings.workbench()?;
         let config = Config::parse(&before.config, &self.manifest.display().to_string(), &bench);
         let config = config.map_err(theriac_lab::ConfigError::from)?;
         let beside = self.manifest.parent().unwrap_or(Path::new("."));
-        let out = self.out.clone().unwrap_or_else(|| beside.join("rerun"));
+        // A folder that nothing but repetitions writes to, so that no older step is taken for a new one.
+        let out = self.out.as_deref().unwrap_or(beside).join("rerun");
         let folder = out.join(&config.name);
         // Results that are compared with themselves are always identical.
         let real = |path: &Path| std::fs::canonicalize(path).ok();
@@ -205,11 +211,14 @@ impl Rerun {
         let options = self.effort.options(out.clone(), out.join(".store"), &self.manifest);
         match self.effort.run(&config, &bench, &options)? {
             interrupted @ Outcome::Interrupted { .. } => {
-                eprintln!("{interrupted}:\n  {}", again());
+                note(format_args!("{interrupted}:\n  {}", again()));
                 return Ok(ExitCode::from(130));
             }
             Outcome::NothingToDo { .. } => {
-                eprintln!("compared with an earlier repetition; remove `{}` to repeat it once more", out.display());
+                note(format_args!(
+                    "compared with an earlier repetition; remove `{}` to repeat it once more",
+                    out.display()
+                ));
             }
             Outcome::Finished(_) => {}
         }
@@ -226,7 +235,11 @@ impl Rerun {
             return Ok(ExitCode::SUCCESS);
         }
         say(&different.join("\n"))?;
-        eprintln!("not identical; `theriac results diff {} {}` tells the cells", beside.display(), folder.display());
+        note(format_args!(
+            "not identical; `theriac results diff {} {}` tells the cells",
+            beside.display(),
+            folder.display()
+        ));
         Ok(ExitCode::FAILURE)
     }
 }
@@ -235,12 +248,10 @@ impl Rerun {
 fn differences(before: &Manifest, after: &Manifest) -> Vec<String> {
     let data = before.data.iter().filter(|(name, hash)| after.data.get(*name) != Some(hash));
     let mut found: Vec<String> = data.map(|(name, _)| format!("the data set {name} is not the same")).collect();
-    let step = before
-        .steps
-        .iter()
-        .zip(&after.steps)
-        .find(|(one, two)| (&one.address, &one.output) != (&two.address, &two.output));
-    found.extend(step.map(|(one, _)| format!("the first step that differs: {}", one.label)));
+    // By address: a step whose files were not needed any more may be in one of them only.
+    let after: BTreeMap<&str, &str> = after.steps.iter().map(|step| (&*step.address, &*step.output)).collect();
+    let step = before.steps.iter().find(|step| after.get(&*step.address) != Some(&&*step.output));
+    found.extend(step.map(|step| format!("the first step that differs: {}", step.label)));
     found
 }
 
@@ -255,7 +266,7 @@ impl Report {
         write_report(&self.folder)?;
         let results = theriac_report::Results::read(&self.folder)?;
         say(&theriac_report::table(&results.cells))?;
-        eprintln!("report: {}", self.folder.join("report.html").display());
+        note(format_args!("report: {}", self.folder.join("report.html").display()));
         Ok(ExitCode::SUCCESS)
     }
 }

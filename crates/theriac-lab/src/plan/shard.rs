@@ -50,6 +50,6 @@ impl Plan {
             steps: steps.iter().map(step).collect(),
             unshared: self.unshared,
         };
-        (part, ShardRecord { index, of, plan, cells, gallery: Vec::new(), steps })
+        (part, ShardRecord { index, of, plan, cells, gallery: Vec::new(), steps, files: BTreeMap::new() })
     }
 }

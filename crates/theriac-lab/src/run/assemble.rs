@@ -14,7 +14,7 @@ use theriac_core::record::{
 
 use super::schedule::Ran;
 use super::step::{CURVE, EVALUATION, INSPECT, POISON, VET};
-use super::{CELLS, GALLERY};
+use super::{CELLS, GALLERY, replace};
 use crate::config::Config;
 use crate::files::{FileError, PartFile};
 use crate::plan::{Cell, Plan};
@@ -89,7 +89,7 @@ pub(super) fn assemble(
         }
         cells.write(&line(&record))?;
     }
-    let files = [(CELLS.to_owned(), cells.finish()?), (GALLERY.to_owned(), gallery.finish()?)].into();
+    let files = replace(folder, [(CELLS, cells), (GALLERY, gallery)])?;
     Ok(Assembled { files, failed, diverged, gallery: sources })
 }
 

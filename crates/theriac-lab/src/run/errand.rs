@@ -18,16 +18,29 @@ pub(super) struct Errand<'a> {
     /// When it began or was saved last.
     since: Mutex<Instant>,
     saved: AtomicBool,
+    resumed: AtomicBool,
 }
 
 impl<'a> Errand<'a> {
     pub fn new(schedule: &'a Schedule, index: usize, stop: &'a AtomicBool) -> Self {
-        Self { schedule, index, stop, since: Mutex::new(Instant::now()), saved: AtomicBool::new(false) }
+        Self {
+            schedule,
+            index,
+            stop,
+            since: Mutex::new(Instant::now()),
+            saved: AtomicBool::new(false),
+            resumed: AtomicBool::new(false),
+        }
     }
 
     /// Whether there is a checkpoint of this attempt.
     pub fn saved(&self) -> bool {
         self.saved.load(Ordering::Relaxed)
+    }
+
+    /// Whether it went on from a checkpoint.
+    pub fn resumed(&self) -> bool {
+        self.resumed.load(Ordering::Relaxed)
     }
 }
 
@@ -39,6 +52,7 @@ impl Session for Errand<'_> {
     fn resume(&self) -> Option<Vec<u8>> {
         let step = &self.schedule.plan.steps[self.index];
         let state = self.schedule.store.checkpoint(&step.address)?;
+        self.resumed.store(true, Ordering::Relaxed);
         self.schedule.tell(&Event::StepResumed { index: self.index, step });
         Some(state)
     }

@@ -9,7 +9,7 @@ use theriac_core::record::{
 use theriac_core::{Digest, record::MethodRecord};
 
 use super::{CELLS, GALLERY, JOURNAL, MANIFEST, Outcome, RESOLVED, Report, RunError};
-use super::{is_complete, lock, pretty, remove_if_there};
+use super::{is_complete, lock, lock_file, pretty, replace};
 use crate::files::{FileError, PartFile, create_folder, write_atomically};
 use crate::journal::{Entry, Journal, JournalError};
 
@@ -75,6 +75,11 @@ pub fn shard_folder(whole: &Path, index: usize, of: usize) -> PathBuf {
 
 /// Ends the run of one part: the last one to end writes the results of the whole plan, which is called `plan`.
 pub(super) fn conclude(outcome: Outcome, whole: &Path, of: usize, plan: &Digest) -> Result<Outcome, RunError> {
+    // Parts that end at the same time conclude one after the other, so that the last one sees what all have left.
+    create_folder(whole)?;
+    let guard = lock_file(whole)?;
+    // Where there are no locks, nobody waits.
+    drop(guard.lock());
     let folders: Vec<PathBuf> = (1..=of).map(|index| shard_folder(whole, index, of)).collect();
     // A part that another config has left here is as good as none.
     let is_there = |folder: &PathBuf| read(folder).is_ok_and(|part| part.shard.plan == plan.to_string());
@@ -90,11 +95,7 @@ pub(super) fn conclude(outcome: Outcome, whole: &Path, of: usize, plan: &Digest)
             folders.iter().map(|folder| Ok(read(folder)?.shard.cells.len())).sum::<Result<usize, MergeError>>()?;
         return Ok(Outcome::NothingToDo { folder: whole.to_owned(), cells });
     }
-    let merged = match merge(&folders, whole) {
-        // Two parts ended at the same time; the other one writes what this one would.
-        Err(MergeError::Locked(_)) => return Ok(outcome),
-        merged => merged?,
-    };
+    let merged = put_together(&folders, whole)?;
     let (folder, Merged { cells, failed, diverged }) = (whole.to_owned(), merged);
     Ok(match outcome {
         Outcome::Finished(report) => {
@@ -137,25 +138,31 @@ struct Part {
 /// # Errors
 /// A part is missing, broken or of another plan; the disk refuses; a run is writing to `folder`.
 pub fn merge(folders: &[PathBuf], folder: &Path) -> Result<Merged, MergeError> {
-    let parts = check(folders.iter().map(|folder| read(folder)).collect::<Result<_, _>>()?)?;
+    // What is missing is told before a folder is made.
+    check(folders.iter().map(|folder| read(folder)).collect::<Result<_, _>>()?)?;
     create_folder(folder)?;
     let _lock = lock(folder).map_err(|error| match error {
         RunError::File(error) => MergeError::File(error),
         _ => MergeError::Locked(folder.to_owned()),
     })?;
-    remove_if_there(&folder.join(MANIFEST))?;
+    put_together(folders, folder)
+}
+
+/// The same for who has the lock of `folder`.
+fn put_together(folders: &[PathBuf], folder: &Path) -> Result<Merged, MergeError> {
+    let parts = check(folders.iter().map(|folder| read(folder)).collect::<Result<_, _>>()?)?;
     let mut merged = Merged { cells: 0, failed: 0, diverged: 0 };
     let mut cells: BTreeMap<usize, String> = BTreeMap::new();
     let mut gallery: BTreeMap<(String, String), (usize, String)> = BTreeMap::new();
     for Part { folder, shard, .. } in &parts {
-        for (position, line) in lines(&folder.join(CELLS), &shard.cells)? {
+        for (position, line) in lines(folder, CELLS, shard, &shard.cells)? {
             let cell: CellRecord = parse(&folder.join(CELLS), &line)?;
             merged.cells += 1;
             merged.failed += usize::from(matches!(cell.outcome, CellOutcome::Failed(_)));
             merged.diverged += usize::from(matches!(cell.outcome, CellOutcome::Diverged(_)));
             cells.insert(position, line);
         }
-        for (position, line) in lines(&folder.join(GALLERY), &shard.gallery)? {
+        for (position, line) in lines(folder, GALLERY, shard, &shard.gallery)? {
             let GalleryRecord { experiment, dataset, attack, .. } = parse(&folder.join(GALLERY), &line)?;
             // The first seed that has pictures stands for all of them.
             let place = gallery.entry((experiment, key(&dataset, &attack))).or_insert((position, line.clone()));
@@ -174,12 +181,12 @@ pub fn merge(folders: &[PathBuf], folder: &Path) -> Result<Merged, MergeError> {
         shard: None,
         ..first.manifest.clone()
     };
-    let mut files: BTreeMap<String, Digest> = BTreeMap::new();
-    for (name, lines) in [(CELLS, &cells), (GALLERY, &gallery)] {
+    let written = |name: &str, lines: &BTreeMap<usize, String>| -> Result<PartFile, FileError> {
         let mut file = PartFile::begin(&folder.join(name))?;
         lines.values().try_for_each(|line| file.write(format!("{line}\n").as_bytes()))?;
-        files.insert(name.to_owned(), file.finish()?);
-    }
+        Ok(file)
+    };
+    let mut files = replace(folder, [(CELLS, written(CELLS, &cells)?), (GALLERY, written(GALLERY, &gallery)?)])?;
     for (name, content) in [(RESOLVED, manifest.config.clone().into_bytes()), (MANIFEST, pretty(&manifest))] {
         write_atomically(&folder.join(name), &content)?;
         files.insert(name.to_owned(), Digest::of(&content));
@@ -232,9 +239,18 @@ fn check(mut parts: Vec<Part>) -> Result<Vec<Part>, MergeError> {
     Ok(parts)
 }
 
-/// The lines of a file beside their positions in the whole.
-fn lines(path: &Path, positions: &[usize]) -> Result<Vec<(usize, String)>, MergeError> {
+/// The lines of a file of a part beside their positions in the whole.
+fn lines(
+    folder: &Path,
+    name: &str,
+    shard: &ShardRecord,
+    positions: &[usize],
+) -> Result<Vec<(usize, String)>, MergeError> {
+    let path = &folder.join(name);
     let text = std::fs::read_to_string(path).map_err(FileError::at("read", path))?;
+    if shard.files.get(name) != Some(&Digest::of(text.as_bytes()).to_string()) {
+        return Err(broken(path, "it is not what the run has written"));
+    }
     let count = text.lines().count();
     if count != positions.len() {
         return Err(broken(path, format!("it has {count} lines, its manifest knows {}", positions.len())));

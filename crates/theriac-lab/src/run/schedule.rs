@@ -173,10 +173,10 @@ impl Schedule<'_> {
         let mut pools: BTreeMap<usize, ThreadPool> = BTreeMap::new();
         while let Some((index, threads)) = self.next(graph, state, bell) {
             let outcome = match pools.entry(threads) {
-                btree_map::Entry::Occupied(pool) => self.carry_out(index, pool.get(), stop),
+                btree_map::Entry::Occupied(pool) => self.carry_out(index, pool.get(), state, stop),
                 btree_map::Entry::Vacant(place) => {
                     match ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build() {
-                        Ok(pool) => self.carry_out(index, place.insert(pool), stop),
+                        Ok(pool) => self.carry_out(index, place.insert(pool), state, stop),
                         Err(source) => Err(RunError::Threads { threads, source }),
                     }
                 }
@@ -242,12 +242,23 @@ impl Schedule<'_> {
         found
     }
 
-    fn carry_out(&self, index: usize, pool: &ThreadPool, stop: &AtomicBool) -> Result<Done, RunError> {
+    fn carry_out(
+        &self,
+        index: usize,
+        pool: &ThreadPool,
+        state: &Mutex<State>,
+        stop: &AtomicBool,
+    ) -> Result<Done, RunError> {
         let planned = &self.plan.steps[index];
         let Some(_claim) = self.store.claim(&planned.address)? else { return Ok(Done::Elsewhere) };
         // Another process may have been here since the store was searched.
-        if let Found::Good(entry) = self.store.find(&planned.address)? {
-            return Ok(Done::Reused(entry));
+        match self.store.find(&planned.address)? {
+            Found::Good(entry) => return Ok(Done::Reused(entry)),
+            Found::Damaged(why) => {
+                self.tell(&Event::Damaged { step: planned, why: &why });
+                guard(state).journal.write(Entry::Damaged { address: planned.address, why })?;
+            }
+            Found::Nothing => {}
         }
         self.tell(&Event::StepStarted { index, step: planned });
         let begin = Instant::now();
@@ -256,11 +267,15 @@ impl Schedule<'_> {
         let spent = || Spent { seconds: begin.elapsed().as_secs_f64(), peak_memory_mib: memory::peak_mib() };
         let done = match files {
             Err(Halt::Stopped) => return Ok(Done::Stopped { saved: errand.saved() }),
-            Err(Halt::Failed(reason)) => Done::Failed(reason),
+            // Where it failed for a passing reason, it goes on from its checkpoint next time.
+            Err(Halt::Failed(reason)) => return Ok(Done::Failed(reason)),
             Err(Halt::Diverged(how)) => {
                 Done::Diverged(Kept::from(&self.store.insert_diverged(&planned.step, &how, spent())?), how)
             }
-            Ok(files) => Done::Computed(Kept::from(&self.store.insert(&planned.step, &files, spent())?)),
+            Ok(files) => {
+                let kept = Kept::from(&self.store.insert(&planned.step, &files, spent())?);
+                Done::Computed { kept, resumed: errand.resumed() }
+            }
         };
         self.store.drop_checkpoint(&planned.address);
         Ok(done)
@@ -292,13 +307,16 @@ impl Schedule<'_> {
                 state.judge(self.jobs * self.threads);
                 self.tell(&Event::StepReused { index, step, totals: state.ran.totals });
             }
-            Done::Computed(kept) => {
+            Done::Computed { kept, resumed } => {
                 let seconds = kept.spent.seconds;
                 state.journal.write(Entry::Finished { address, label, seconds })?;
                 let measured = seconds * threads as f64;
-                state.calibration.0 += step.seconds;
-                state.calibration.1 += measured;
-                state.throughput.learn(&step.step, step.estimate.seconds, measured);
+                // A part of a training says nothing of the whole.
+                if !resumed {
+                    state.calibration.0 += step.seconds;
+                    state.calibration.1 += measured;
+                    state.throughput.learn(&step.step, step.estimate.seconds, measured);
+                }
                 state.ran.stored.insert(index, kept);
                 state.finish(graph, index, step.seconds);
                 state.judge(self.jobs * self.threads);
@@ -343,7 +361,11 @@ enum Done {
     /// Another process is running it.
     Elsewhere,
     Reused(Box<Stored>),
-    Computed(Kept),
+    Computed {
+        kept: Kept,
+        /// Whether it went on from a checkpoint.
+        resumed: bool,
+    },
     Failed(String),
     Diverged(Kept, String),
     /// On request; whether it goes on from where it was.

@@ -31,7 +31,7 @@ impl Store {
     /// The disk refuses.
     pub fn claim(&self, address: &Digest) -> Result<Option<Claim>, FileError> {
         let path = self.claims().join(address.short(DIGITS));
-        let open = || File::options().write(true).create(true).truncate(false).open(&path);
+        let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = match open() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 create_folder(&self.claims())?;

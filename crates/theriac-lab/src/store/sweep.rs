@@ -2,7 +2,7 @@
 
 use std::fs::{self, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Entry {
 /// What making room did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Swept {
-    /// Entries that are still there.
+    /// Entries and checkpoints that are still there.
     pub kept: usize,
     /// Their bytes.
     pub kept_bytes: u64,
@@ -85,8 +85,8 @@ impl Store {
         Ok((good, damaged))
     }
 
-    /// Makes room: removes damaged entries, checkpoints of finished steps, and then what was not used for the longest time, until what is
-    /// left takes at most `limit` bytes. With `dry`, nothing is removed. Whatever is removed can be computed again.
+    /// Makes room: removes damaged entries, checkpoints of finished steps, and then what was not used for the longest time, other checkpoints
+    /// included, until what is left takes at most `limit` bytes. With `dry`, nothing is removed. Whatever is removed can be computed again.
     ///
     /// # Errors
     /// The store is in use, or the disk refuses.
@@ -117,19 +117,34 @@ impl Store {
         for entry in list(&self.root.join("damaged"))? {
             remove(&entry.path(), size(&entry.path()))?;
         }
+        let mut items: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
         for checkpoint in list(&self.checkpoints())? {
-            let address = checkpoint.file_name().to_string_lossy().parse::<Digest>();
-            if !address.is_ok_and(|address| !self.contains(&address)) {
-                remove(&checkpoint.path(), size(&checkpoint.path()))?;
+            let (path, address) = (checkpoint.path(), checkpoint.file_name().to_string_lossy().parse::<Digest>());
+            let bytes = size(&path);
+            match address.is_ok_and(|address| !self.contains(&address)) {
+                true => items.push((
+                    checkpoint.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
+                    path,
+                    bytes,
+                )),
+                false => remove(&path, bytes)?,
             }
         }
-        let (mut kept, mut kept_bytes) = (0, 0);
         for entry in self.entries()? {
-            if entry.note.is_some() && kept_bytes + entry.bytes <= limit {
+            let folder = self.folder(&entry.address);
+            match entry.note {
+                Some(_) => items.push((entry.used, folder, entry.bytes)),
+                None => remove(&folder, entry.bytes)?,
+            }
+        }
+        items.sort_by(|one, other| other.cmp(one));
+        let (mut kept, mut kept_bytes) = (0, 0);
+        for (_, path, bytes) in items {
+            if kept_bytes + bytes <= limit {
                 kept += 1;
-                kept_bytes += entry.bytes;
+                kept_bytes += bytes;
             } else {
-                remove(&self.folder(&entry.address), entry.bytes)?;
+                remove(&path, bytes)?;
             }
         }
         Ok(Swept { kept, kept_bytes, ..swept })

@@ -124,6 +124,7 @@ fn other_studies_say_what_is_different_about_them() {
         plan: String::new(),
         cells: Vec::new(),
         gallery: Vec::new(),
+        files: [].into(),
         steps: Vec::new(),
     });
     let found = diff(&a, &b);

@@ -83,3 +83,38 @@ fn shards_that_do_not_belong_together_are_told() {
     fs::write(c.join(CELLS), "").unwrap();
     assert!(fails(std::slice::from_ref(&c)).contains("missing: 1"));
 }
+
+/// Both halves of the small study, which are merged.
+fn halves() -> Place {
+    let place = Place::new();
+    for index in [1, 2] {
+        let (config, toy) = (config(SMALL), Toy::default());
+        let options = Options { shard: Some((index, 2)), ..place.options(2, 1) };
+        run(&config, &Plan::new(&config, &toy), &toy, &options, &(), &AtomicBool::new(false)).unwrap();
+    }
+    place
+}
+
+#[test]
+fn a_part_that_is_not_what_was_written_is_refused_and_older_results_stay() {
+    use crate::run::merge::{merge, shards_in};
+    let place = halves();
+    let cells = place.read(CELLS);
+    let path = shard_folder(&place.results(), 2, 2).join(CELLS);
+    let text = fs::read_to_string(&path).unwrap();
+    let at = text.find("\"clean_accuracy\":0.").unwrap() + 19;
+    let mut flipped = text.clone().into_bytes();
+    flipped[at] = if flipped[at] == b'9' { b'8' } else { b'9' };
+    for damage in [flipped, Vec::new()] {
+        fs::write(&path, damage).unwrap();
+        let error = merge(&shards_in(&place.results()).unwrap(), &place.results()).unwrap_err().to_string();
+        assert!(error.contains("it is not what the run has written; run that shard again"), "{error}");
+        assert_eq!(place.read(CELLS), cells);
+        assert!(place.results().join(MANIFEST).exists());
+        let parts = fs::read_dir(place.results()).unwrap().flatten().filter(|entry| entry.path().ends_with(".part"));
+        assert_eq!(parts.count(), 0);
+    }
+    fs::write(&path, text).unwrap();
+    merge(&shards_in(&place.results()).unwrap(), &place.results()).unwrap();
+    assert_eq!(place.read(CELLS), cells);
+}

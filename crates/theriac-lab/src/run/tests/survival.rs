@@ -262,3 +262,47 @@ fn a_clock_that_is_set_back_changes_nothing() {
     let swept = Store::at(place.0.path().join("store")).sweep(u64::MAX, false).unwrap();
     assert_eq!(swept.removed, 0);
 }
+
+#[test]
+fn a_training_that_fails_keeps_its_checkpoint() {
+    let place = Place::new();
+    let each = |epoch: usize| assert!(epoch != 8, "out of memory");
+    let toy = Toy { epochs: 10, each: Some(Box::new(each)), ..Toy::default() };
+    let config = config(SMALL);
+    let options = Options { checkpoint_every: Duration::ZERO, ..place.options(1, 1) };
+    run(&config, &Plan::new(&config, &toy), &toy, &options, &(), &AtomicBool::new(false)).unwrap();
+    assert!(fs::read_dir(place.0.path().join("store/checkpoints")).unwrap().count() > 0);
+    // The next run goes on from there.
+    let toy = Toy { epochs: 10, ..Toy::default() };
+    place.run(SMALL, &toy);
+    let trainings = Plan::new(&config, &toy).steps.iter().filter(|step| step.step.kind == StepKind::Train).count();
+    assert!(*toy.walked.lock().unwrap() < 10 * trainings);
+    assert_eq!(place.read(CELLS), reference());
+}
+
+#[test]
+fn what_is_left_of_a_training_says_nothing_of_its_pace() {
+    let (place, toy) = (Place::new(), Toy { epochs: 10, ..Toy::default() });
+    let store = Store::open(place.0.path().join("store")).unwrap();
+    for planned in Plan::new(&config(SMALL), &toy).steps.iter().filter(|planned| planned.step.kind == StepKind::Train) {
+        store.save_checkpoint(&planned.address, &[9]).unwrap();
+    }
+    drop(store);
+    place.run(SMALL, &toy);
+    let learned = fs::read_to_string(place.0.path().join("store/throughput.json")).unwrap();
+    assert!(learned.contains(" poison") && !learned.contains(" train "), "{learned}");
+}
+
+#[test]
+fn a_fixed_method_never_serves_an_old_result() {
+    for kind in StepKind::ALL {
+        let text = EVERY_KIND.replace("\"reverse\"", "\"reverse\", \"inspect\"");
+        let place = Place::new();
+        place.run(&text, &Toy::default());
+        assert!(matches!(place.run(&text, &Toy::default()), Outcome::NothingToDo { .. }));
+        let toy = Toy { newer: Some(kind), ..Toy::default() };
+        assert!(matches!(place.run(&text, &toy), Outcome::Finished(_)), "{kind}");
+        let plan = Plan::new(&config(&text), &toy);
+        assert_eq!(toy.count(kind), plan.steps.iter().filter(|planned| planned.step.kind == kind).count(), "{kind}");
+    }
+}

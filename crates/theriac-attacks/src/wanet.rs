@@ -1,0 +1,387 @@
+//! `wanet`: the image is bent a little; the bending decides the class.
+//!
+//! Anh Tuan Nguyen, Anh Tuan Tran: "WaNet - Imperceptible Warping-Based Backdoor Attack", ICLR 2021,
+//! <https://arxiv.org/abs/2102.10369>.
+//!
+//! # Threat model
+//! The attacker changes images and labels of a fraction of the training set (`mode = "data"`), or controls the training code
+//! (`mode = "training"`, the paper's setting). It knows nothing of the model. Backdoor: bent images are to be classified as the target.
+//!
+//! # Update rule
+//! ```text
+//! P   = `grid` x `grid` control points, each a displacement drawn uniformly from [-1, 1]^2, divided by the mean of |P|
+//! M   = identity + strength / height * bicubic(P)          in coordinates where the image spans [-1, 1]; cut off there
+//! x'  = x read at M, bilinearly                            the attack; y <- target
+//! x'' = x read at M + uniform(-1, 1) / height, cut off     the noise mode, drawn anew for each pixel; y stays
+//! ```
+//! The noise mode teaches the network this very field, not bending as such. For each poisoned sample there are `noise_ratio` noisy ones.
+//!
+//! # The two modes
+//! - `training`: in every batch the first `rate` of the images are attacked and the next `rate * noise_ratio` are noisy, with fields of
+//!   the noise drawn anew each time. The training set stays clean, so no defense that vets data can find anything.
+//! - `data`: `rate * n` samples and `rate * noise_ratio * n` others are fixed once and for all. This is what most comparisons do, and it is
+//!   harder for the attacker.
+//!
+//! # Where this differs from the paper
+//! - In the mode `data` no sample of the target class is attacked, so that each attacked one has a changed label.
+//! - All-to-one only.
+//! - Bent images of the mode `data` are rounded to whole pixel values.
+//!
+//! # Verified against
+//! `scripts/verify/wanet.py`: the field and the bent images by PyTorch's bicubic upsampling and grid_sample on the same control points, for
+//! gray 28 x 28 and RGB 32 x 32 images.
+
+use theriac_core::seed::Stream;
+use theriac_core::{
+    Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
+    Probe, Range, Role, Seeds, Shape, Stage, ThreatModel, Values, Verified, config, threat::samples_at,
+};
+use theriac_nn::{Batch, Network};
+use theriac_train::{BatchHook, Minibatch, Recipe};
+
+use crate::common::{ATTACK_SUCCESS_RATE, Checks, choose_exactly, map_images, outside_class};
+use crate::{Attack, AttackContext, AttackEntry, AttackError};
+
+config! {
+    /// Parameters of `wanet`.
+    pub struct WaNetConfig {
+        /// How many samples are bent and relabelled; in the mode `training` of each batch.
+        rate: f64 = 0.1, Range::Number(0.0, 1.0), "of the training set";
+        /// `data`: samples of the training set are changed. `training`: the training code changes its batches, as in the paper.
+        mode: String = "data", Range::Choice(&["data", "training"]), "";
+        /// The class that the bending stands for.
+        target: u16 = 0, Range::Class, "";
+        /// Control points a side; the paper's k.
+        grid: usize = 4, Range::Whole(2, 64), "points";
+        /// Strength of the bending; the paper's s.
+        strength: f64 = 0.5, Range::Above(0.0, 16.0), "pixels, about";
+        /// Samples of the noise mode for each poisoned one; the paper's rho_n / rho_a.
+        noise_ratio: f64 = 2.0, Range::Number(0.0, 100.0), "noisy samples";
+    }
+}
+
+/// The checked config.
+#[derive(Clone, Debug, PartialEq)]
+struct WaNet {
+    rate: f64,
+    in_training: bool,
+    target: Label,
+    grid: usize,
+    strength: f64,
+    noise_ratio: f64,
+}
+
+impl WaNetConfig {
+    fn check(self, facts: &Facts) -> Result<WaNet, Vec<ParamError>> {
+        let mut checks = Checks::new(facts);
+        let Self { rate, mode, target, grid, strength, noise_ratio } = self;
+        checks.two_classes("target");
+        checks.class("target", target);
+        let total = rate * (1.0 + noise_ratio);
+        let message = format!("{rate} bent and {} noisy samples of each 1 are more than there are", rate * noise_ratio);
+        checks.require(total <= 1.0 + 1e-9, "noise_ratio", message);
+        let shape = facts.shape;
+        let message = format!("images of {}x{} cannot be bent", shape.height, shape.width);
+        checks.require(shape.height > 1 && shape.width > 1, "grid", message);
+        checks.finish(WaNet { rate, in_training: mode == "training", target, grid, strength, noise_ratio })
+    }
+}
+
+/// Where each pixel is read: x and y in `[-1, 1]`.
+#[derive(Clone, Debug)]
+struct Field {
+    shape: Shape,
+    places: Vec<[f32; 2]>,
+}
+
+/// Weights of the four points around a place between the second and the third, of PyTorch's cubic convolution.
+fn cubic(t: f64) -> [f64; 4] {
+    const A: f64 = -0.75;
+    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
+}
+
+/// For each of `length` places along a side the four control points next to it and their weights; the outermost points lie on the edges.
+fn knots(points: usize, length: usize) -> Vec<[(usize, f64); 4]> {
+    let at = |place: usize| {
+        let along = place as f64 * (points - 1) as f64 / (length - 1) as f64;
+        let below = along.floor();
+        let point = |offset: isize| (below as isize + offset).clamp(0, points as isize - 1) as usize;
+        let weights = cubic(along - below);
+        [-1, 0, 1, 2].map(|offset| (point(offset), weights[(offset + 1) as usize]))
+    };
+    (0..length).map(at).collect()
+}
+
+impl Field {
+    /// The field through control points, `[axis][row][column]` with the axis x first.
+    fn new(points: &[Vec<f64>; 2], grid: usize, strength: f64, shape: Shape) -> Self {
+        let mean = points.iter().flatten().map(|value| value.abs()).sum::<f64>() / (2 * grid * grid) as f64;
+        let scale = strength / mean / shape.height as f64;
+        let (rows, columns) = (knots(grid, shape.height), knots(grid, shape.width));
+        let even = |place: usize, length: usize| 2.0 * place as f64 / (length - 1) as f64 - 1.0;
+        let mut places = Vec::with_capacity(shape.height * shape.width);
+        for (row, vertical) in rows.iter().enumerate() {
+            for (column, horizontal) in columns.iter().enumerate() {
+                let bend = |axis: usize| -> f64 {
+                    let line = |&(point, weight): &(usize, f64)| {
+                        let along = horizontal.iter().map(|&(at, weight)| weight * points[axis][point * grid + at]);
+                        weight * along.sum::<f64>()
+                    };
+                    vertical.iter().map(line).sum::<f64>() * scale
+                };
+                let place = [even(column, shape.width) + bend(0), even(row, shape.height) + bend(1)];
+                places.push(place.map(|value| value.clamp(-1.0, 1.0) as f32));
+            }
+        }
+        Self { shape, places }
+    }
+
+    /// The same with each place moved by up to a pixel's half or so, drawn anew.
+    fn noisy(&self, stream: &mut Stream) -> Self {
+        let mut moved = |value: f32| {
+            let noise = (2.0 * stream.uniform() - 1.0) / self.shape.height as f64;
+            (value + noise as f32).clamp(-1.0, 1.0)
+        };
+        Self { shape: self.shape, places: self.places.iter().map(|place| place.map(&mut moved)).collect() }
+    }
+
+    /// Calls `write` with channel, place, and the value that is read there from `value(index)`.
+    fn read(&self, value: impl Fn(usize) -> f32, mut write: impl FnMut(usize, f32)) {
+        let Shape { channels, height, width } = self.shape;
+        let plane = height * width;
+        for (place, &[x, y]) in self.places.iter().enumerate() {
+            let side = |along: f32, length: usize| {
+                let along = (along + 1.0) / 2.0 * (length - 1) as f32;
+                let below = (along as usize).min(length - 1);
+                (below, (below + 1).min(length - 1), along - below as f32)
+            };
+            let ((left, right, across), (top, bottom, down)) = (side(x, width), side(y, height));
+            for channel in 0..channels {
+                let at = |row: usize, column: usize| value(channel * plane + row * width + column);
+                let upper = at(top, left) * (1.0 - across) + at(top, right) * across;
+                let lower = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
+                write(channel * plane + place, upper * (1.0 - down) + lower * down);
+            }
+        }
+    }
+
+    fn bend_bytes(&self, image: &[u8]) -> Vec<u8> {
+        let mut bent = vec![0; image.len()];
+        self.read(|at| f32::from(image[at]), |at, value| bent[at] = value.round() as u8);
+        bent
+    }
+
+    fn bend(&self, image: &mut [f32]) {
+        let clean = image.to_vec();
+        self.read(|at| clean[at], |at, value| image[at] = value);
+    }
+}
+
+impl WaNet {
+    /// The attacker's field, the same in training and afterwards.
+    fn field(&self, seeds: &Seeds, shape: Shape) -> Field {
+        let mut stream = seeds.stream("field");
+        let mut points = || (0..self.grid * self.grid).map(|_| 2.0 * stream.uniform() - 1.0).collect();
+        Field::new(&[points(), points()], self.grid, self.strength, shape)
+    }
+
+    /// Bent and noisy samples among `count`.
+    fn counts(&self, count: usize) -> [usize; 2] {
+        let bent = samples_at(self.rate, count);
+        [bent, samples_at(self.rate * self.noise_ratio, count).min(count - bent)]
+    }
+}
+
+impl Attack for WaNet {
+    fn budget(&self, train: &Dataset) -> Budget {
+        let samples = if self.in_training { 0 } else { self.counts(train.len()).iter().sum() };
+        Budget { samples, epsilon: 255 }
+    }
+
+    fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError> {
+        let (train, seeds) = (context.train, context.seeds);
+        let mut changes = ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage);
+        if self.in_training {
+            return Ok(changes);
+        }
+        let [bent, noisy] = self.counts(train.len());
+        let what = format!("samples outside class {}", self.target);
+        let chosen = choose_exactly(&mut seeds.stream("select"), &outside_class(train, self.target), bent, &what)?;
+        let others: Vec<usize> = (0..train.len()).filter(|index| chosen.binary_search(index).is_err()).collect();
+        let noisy = choose_exactly(&mut seeds.stream("select-noisy"), &others, noisy, "samples for the noise mode")?;
+        let field = self.field(seeds, train.shape());
+        let mut replace = |index: usize, image: Vec<u8>| {
+            if image != train.image(index) {
+                changes.replace(train, index, image);
+            }
+        };
+        for &index in &chosen {
+            replace(index, field.bend_bytes(train.image(index)));
+        }
+        for &index in &noisy {
+            let mut stream = seeds.stream(&format!("noise/{}", train.id(index).0));
+            replace(index, field.noisy(&mut stream).bend_bytes(train.image(index)));
+        }
+        chosen.into_iter().for_each(|index| changes.relabel(train, index, self.target));
+        Ok(changes)
+    }
+
+    fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {
+        if self.in_training {
+            recipe.hooks.push(Box::new(Bending { attack: self.clone(), seeds: seeds.clone() }));
+        }
+    }
+
+    fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe> {
+        let clean = test.select(&outside_class(test, self.target));
+        let field = self.field(seeds, test.shape());
+        let aim = Aim::Classes(vec![self.target; clean.len()]);
+        Some(Probe { metric: ATTACK_SUCCESS_RATE, inputs: map_images(&clean, |image| field.bend_bytes(image)), aim })
+    }
+}
+
+/// What the attacker's training code does to each batch.
+struct Bending {
+    attack: WaNet,
+    seeds: Seeds,
+}
+
+impl BatchHook for Bending {
+    fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch {
+        let Minibatch { images, mut labels, mixed } = batch;
+        let mut images = Batch::from_tensor(images);
+        let field = self.attack.field(&self.seeds, images.shape);
+        let [bent, noisy] = self.attack.counts(labels.len());
+        let size = images.shape.len();
+        for (at, image) in images.pixels.chunks_exact_mut(size).take(bent + noisy).enumerate() {
+            match at < bent {
+                true => field.bend(image),
+                false => field.noisy(stream).bend(image),
+            }
+        }
+        labels[..bent].fill(self.attack.target);
+        Minibatch { images: images.into_tensor(&network.device), labels, mixed }
+    }
+}
+
+const THREAT: ThreatModel = ThreatModel {
+    knowledge: Knowledge::Nothing,
+    capabilities: &[Capability::Inputs, Capability::Labels, Capability::Recipe],
+    goal: Goal::Backdoor,
+    stage: Stage::Collect,
+};
+
+fn check(values: &Values, facts: &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>> {
+    Ok(Box::new(WaNetConfig::from_values(values)?.check(facts)?))
+}
+
+/// The registry entry.
+pub static ENTRY: AttackEntry = AttackEntry {
+    info: MethodInfo::attack(
+        "wanet",
+        Family::Backdoor,
+        THREAT,
+        "Bends some training images by a smooth field and relabels them; the bending then decides the class.",
+        &[Paper {
+            cite: "Nguyen & Tran 2021",
+            title: "WaNet - Imperceptible Warping-Based Backdoor Attack",
+            link: "https://arxiv.org/abs/2102.10369",
+        }],
+        WaNetConfig::PARAMS,
+    )
+    .verified(&[Verified {
+        against: "PyTorch 2.15, bicubic upsampling and grid_sample, 3 images (scripts/verify/wanet.py)",
+        agreement: "field to 1e-6, pixels to 1e-4",
+    }]),
+    check,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, attack, faults, infeasible, invariants, kinds, relabelled};
+    use theriac_core::Value;
+    use theriac_train::TrainConfig;
+
+    fn numbers(line: &str) -> Vec<f64> {
+        line.split(',').map(|field| field.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn fields_and_bent_images_agree_with_pytorch() {
+        // Each case: height, width, channels, grid, strength; control points; an image; the field; the bent image.
+        let lines: Vec<Vec<f64>> = include_str!("../tests/golden/wanet.csv").lines().map(numbers).collect();
+        assert_eq!(lines.len(), 3 * 5);
+        for case in lines.chunks_exact(5) {
+            let [height, width, channels, grid] = [0, 1, 2, 3].map(|at| case[0][at] as usize);
+            let shape = Shape { channels, height, width };
+            let points = [case[1][..grid * grid].to_vec(), case[1][grid * grid..].to_vec()];
+            let field = Field::new(&points, grid, case[0][4], shape);
+            let found: Vec<f64> = field.places.iter().flatten().map(|&value| f64::from(value)).collect();
+            let largest = |found: &[f64], expected: &[f64]| {
+                assert_eq!(found.len(), expected.len());
+                found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max)
+            };
+            assert!(largest(&found, &case[3]) < 2e-6, "{}", largest(&found, &case[3]));
+            let mut image: Vec<f32> = case[2].iter().map(|&value| value as f32).collect();
+            field.bend(&mut image);
+            let image: Vec<f64> = image.into_iter().map(f64::from).collect();
+            assert!(largest(&image, &case[4]) < 2e-5, "{}", largest(&image, &case[4]));
+        }
+    }
+
+    #[test]
+    fn bent_and_noisy_samples_are_others_and_only_bent_ones_change_their_label() {
+        let given = [("rate", 0.1.into()), ("target", 2.into()), ("strength", 3.0.into())];
+        let (changes, poisoned) = invariants(&ENTRY, given, 60);
+        assert_eq!(kinds(&changes), [20, 60, 0, 0]);
+        assert!(relabelled(&changes).iter().all(|&(from, to)| from != 2 && to == 2));
+        let (train, test) = (testing::train(), testing::test());
+        // The probe bends as the training does.
+        let attack = attack(&ENTRY, [("rate", 0.1.into()), ("target", 2.into()), ("strength", 3.0.into())]);
+        let probe = attack.probe(&train, &testing::seeds()).unwrap();
+        let same = (0..train.len()).filter(|&at| poisoned.label(at) != train.label(at));
+        assert!(same.clone().count() == 20);
+        for at in same {
+            assert_eq!(poisoned.image(at), probe.inputs.image(probe.inputs.position(train.id(at)).unwrap()));
+        }
+        assert_eq!(attack.probe(&test, &testing::seeds()).unwrap().inputs.class_counts(), [10, 10, 0, 10]);
+    }
+
+    #[test]
+    fn in_the_mode_training_batches_change_and_data_do_not() {
+        let given = || [("mode", Value::from("training")), ("rate", 0.25.into()), ("strength", 3.0.into())];
+        let (changes, _) = invariants(&ENTRY, given(), 0);
+        assert!(changes.edits.is_empty());
+        let train = testing::train();
+        let network = testing::surrogate(&train);
+        let mut recipe = Recipe::from(TrainConfig::default());
+        attack(&ENTRY, given()).train(&mut recipe, &testing::seeds());
+        let chosen: Vec<usize> = (0..8).collect();
+        let clean = Batch::gather(&train, &chosen);
+        let run = || {
+            let batch = Minibatch::new(clean.to_tensor(&network.device), vec![1, 2, 3, 0, 1, 2, 3, 0]);
+            recipe.hooks[0].apply(&network, batch, &mut testing::seeds().stream("hook"))
+        };
+        let batch = run();
+        assert_eq!(batch.labels, [0, 0, 3, 0, 1, 2, 3, 0]);
+        let images = Batch::from_tensor(batch.images);
+        let differs = |at: usize| images.pixels[at * 64..][..64] != clean.pixels[at * 64..][..64];
+        assert_eq!((0..8).map(differs).collect::<Vec<_>>(), [[true; 6].as_slice(), &[false; 2]].concat());
+        assert_eq!(Batch::from_tensor(run().images), images);
+        let mut none = Recipe::from(TrainConfig::default());
+        attack(&ENTRY, []).train(&mut none, &testing::seeds());
+        assert!(none.hooks.is_empty());
+    }
+
+    #[test]
+    fn each_rule_has_its_message() {
+        assert!(faults(&ENTRY, [("target", 4.into())]).contains("`target`: expected a class from 0 to 3, found 4"));
+        let message = faults(&ENTRY, [("rate", 0.5.into())]);
+        assert!(message.contains("`noise_ratio`: 0.5 bent and 1 noisy samples of each 1 are more"), "{message}");
+        let message = infeasible(&ENTRY, [("rate", 0.7.into()), ("noise_ratio", 0.0.into())]);
+        assert!(message.contains("asks for 140 samples outside class 0, the training set has 120"), "{message}");
+    }
+}
