@@ -35,7 +35,7 @@ use theriac_core::{
 use theriac_nn::{Batch, Network};
 use theriac_train::{Direction, Pgd};
 
-use crate::common::{Checks, choose_exactly, next_class};
+use crate::common::{Checks, choose_exactly, next_class, round_within};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -142,16 +142,10 @@ impl AdversarialPoison {
         let moved = Batch::from_tensor(pgd.perturb(surrogate, images, &wanted, direction, &mut stream));
         let size = moved.shape.len();
         let clean = indices.iter().map(|&index| train.image(index));
-        clean.zip(moved.pixels.chunks_exact(size)).map(|(clean, moved)| self.round(clean, moved)).collect()
-    }
-
-    /// Whole pixel values that stay within the bound.
-    fn round(&self, clean: &[u8], moved: &[f32]) -> Vec<u8> {
-        let pixel = |(&clean, &moved): (&u8, &f32)| {
-            let rounded = (moved * 255.0).round().clamp(0.0, 255.0) as u8;
-            rounded.clamp(clean.saturating_sub(self.epsilon), clean.saturating_add(self.epsilon))
-        };
-        clean.iter().zip(moved).map(pixel).collect()
+        clean
+            .zip(moved.pixels.chunks_exact(size))
+            .map(|(clean, moved)| round_within(clean, moved, self.epsilon))
+            .collect()
     }
 }
 

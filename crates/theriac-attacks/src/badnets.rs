@@ -31,15 +31,16 @@
 //!   cover samples, that is, patched images of other classes with their right labels.
 //!
 //! # Verified against
-//! Pixels written out by hand for every position and pattern, for gray and for RGB images (tests below).
+//! Pixels written out by hand for every position and pattern, for gray and for RGB images (tests below). `scripts/verify/triggers.py`: every
+//! value of four small images in three variants (3132 values) is that of numpy 2.1.3, and one white pixel that of ART 1.20.1
+//! (`add_single_bd`), tolerance 0.
 
-use theriac_core::{
-    Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Role, Seeds, Shape, Stage, ThreatModel, Values, config, param::Range,
-};
+use theriac_core::{Facts, Family, MethodInfo, Paper, ParamError, Shape, Values, Verified, config, param::Range};
 
-use crate::common::{ATTACK_SUCCESS_RATE, Checks, choose_exactly, map_images, next_class, outside_class};
-use crate::{Attack, AttackContext, AttackEntry, AttackError};
+use crate::backdoor::{Backdoor, DIRTY_LABEL, MAPPINGS, Mapping, Trigger};
+use crate::common::Checks;
+use crate::planting::rectangle;
+use crate::{Attack, AttackEntry};
 
 config! {
     /// The patch, and what it means.
@@ -48,7 +49,7 @@ config! {
         rate: f64 = 0.1, Range::Number(0.0, 1.0), "of the training set";
         /// `all-to-one`: every class becomes `target`. `all-to-all`: every class becomes the next one.
         /// `source-specific`: `source` becomes `target`.
-        mapping: String = "all-to-one", Range::Choice(&["all-to-one", "all-to-all", "source-specific"]), "";
+        mapping: String = "all-to-one", MAPPINGS, "";
         /// The class that the patch stands for. Not used by `all-to-all`.
         target: u16 = 0, Range::Class, "";
         /// For `source-specific`: the class on which the patch works.
@@ -68,51 +69,22 @@ config! {
     }
 }
 
-/// Who is to be taken for whom.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mapping {
-    AllToOne { target: Label },
-    AllToAll,
-    SourceSpecific { source: Label, target: Label },
-}
-
 /// The pixels that the patch sets, the same in every channel.
 #[derive(Clone, Debug, PartialEq)]
 struct Patch {
-    top: usize,
-    left: usize,
+    /// Where each of its rows is stored, channel by channel.
+    rows: Vec<std::ops::Range<usize>>,
     size: usize,
     /// The values where row and column sum to an even number, and to an odd one.
     values: [u8; 2],
 }
 
-/// The checked config.
-#[derive(Debug, PartialEq)]
-struct BadNets {
-    rate: f64,
-    mapping: Mapping,
-    patch: Patch,
-}
-
 impl BadNetsConfig {
-    fn check(self, facts: &Facts) -> Result<BadNets, Vec<ParamError>> {
+    fn check(self, facts: &Facts) -> Result<Backdoor<Patch>, Vec<ParamError>> {
         let mut checks = Checks::new(facts);
         let Self { rate, mapping, target, source, size, position, margin, pattern, value } = self;
         let Shape { height, width, .. } = facts.shape;
-        checks.two_classes("mapping");
-        checks.optional_class("source", source);
-        let needs_source = mapping == "source-specific";
-        checks.require(needs_source || source.is_none(), "source", format!("the mapping `{mapping}` takes no source"));
-        checks.require(!needs_source || source.is_some(), "source", "the mapping `source-specific` needs a source");
-        let mapping = match (mapping.as_str(), source) {
-            ("all-to-all", _) => Mapping::AllToAll,
-            (_, Some(source)) => Mapping::SourceSpecific { source, target },
-            (_, None) => Mapping::AllToOne { target },
-        };
-        if mapping != Mapping::AllToAll {
-            checks.class("target", target);
-            checks.require(source != Some(target), "target", "the source is already the target");
-        }
+        let mapping = Mapping::check(&mut checks, &mapping, target, source);
         let margin = if position == "center" { 0 } else { margin };
         let fits = size + margin <= height.min(width);
         let message = format!("a patch of {size} with a margin of {margin} does not fit images of {height}x{width}");
@@ -123,84 +95,21 @@ impl BadNetsConfig {
             _ => length.saturating_sub(size + margin),
         };
         let (top, left) = (place(height, position.starts_with("top")), place(width, position.ends_with("left")));
+        let rows = rectangle(facts.shape, top..top + size, left..left + size);
         let values = [value, if pattern == "square" { value } else { 255 - value }];
-        checks.finish(BadNets { rate, mapping, patch: Patch { top, left, size, values } })
+        let patch = Patch { rows, size, values };
+        checks.finish(Backdoor { name: ENTRY.info.name, rate, mapping, train: patch.clone(), test: patch })
     }
 }
 
-impl Patch {
-    /// The image with the patch; training and test images get the same one.
-    fn stamp(&self, image: &[u8], shape: Shape) -> Vec<u8> {
-        let mut stamped = image.to_vec(); // [channel, row, column]
-        for channel in 0..shape.channels {
-            for row in 0..self.size {
-                for column in 0..self.size {
-                    let at = shape.offset(channel, self.top + row, self.left + column);
-                    stamped[at] = self.values[(row + column) % 2];
-                }
-            }
-        }
-        stamped
-    }
-}
-
-impl Mapping {
-    /// The samples of `data` on which the patch is to work, and their name.
-    fn eligible(self, data: &Dataset) -> (Vec<usize>, String) {
-        match self {
-            Self::AllToOne { target } => (outside_class(data, target), format!("samples outside class {target}")),
-            Self::AllToAll => ((0..data.len()).collect(), "samples".to_owned()),
-            Self::SourceSpecific { source, .. } => (data.of_class(source), format!("samples of class {source}")),
-        }
-    }
-
-    /// What the attacker wants an image of class `label` to be.
-    fn wanted(self, label: Label, classes: usize) -> Label {
-        match self {
-            Self::AllToOne { target } | Self::SourceSpecific { target, .. } => target,
-            Self::AllToAll => next_class(label, classes),
+impl Trigger for Patch {
+    fn plant(&self, image: &mut [u8]) {
+        for (row, place) in self.rows.iter().enumerate() {
+            let pixels = image[place.clone()].iter_mut().enumerate();
+            pixels.for_each(|(column, pixel)| *pixel = self.values[(row % self.size + column) % 2]);
         }
     }
 }
-
-impl Attack for BadNets {
-    fn budget(&self, train: &Dataset) -> Budget {
-        Budget::rate(self.rate, train.len())
-    }
-
-    fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError> {
-        let mut changes = ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage);
-        let train = context.train;
-        let (eligible, what) = self.mapping.eligible(train);
-        let count = self.budget(train).samples;
-        for index in choose_exactly(&mut context.seeds.stream("select"), &eligible, count, &what)? {
-            let stamped = self.patch.stamp(train.image(index), train.shape());
-            // An image that already looks so is left as it is; its label still changes.
-            if stamped != train.image(index) {
-                changes.replace(train, index, stamped);
-            }
-            changes.relabel(train, index, self.mapping.wanted(train.label(index), train.classes().len()));
-        }
-        Ok(changes)
-    }
-
-    /// The eligible test images with the patch. The target class is not among them, except for `all-to-all`, where
-    /// every class has another target.
-    fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
-        let clean = test.select(&self.mapping.eligible(test).0);
-        let wanted = |label| self.mapping.wanted(label, test.classes().len());
-        let aim = Aim::Classes(clean.labels().into_iter().map(wanted).collect());
-        let inputs = map_images(&clean, |image| self.patch.stamp(image, clean.shape()));
-        Some(Probe { metric: ATTACK_SUCCESS_RATE, inputs, aim })
-    }
-}
-
-const THREAT: ThreatModel = ThreatModel {
-    knowledge: Knowledge::Nothing,
-    capabilities: &[Capability::Inputs, Capability::Labels],
-    goal: Goal::Backdoor,
-    stage: Stage::Collect,
-};
 
 fn check(values: &Values, facts: &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>> {
     Ok(Box::new(BadNetsConfig::from_values(values)?.check(facts)?))
@@ -211,7 +120,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
     info: MethodInfo::attack(
         "badnets",
         Family::Backdoor,
-        THREAT,
+        DIRTY_LABEL,
         "Puts a small patch into some training images with the attacker's label; the patch then decides the class.",
         &[Paper {
             cite: "Gu et al. 2017",
@@ -219,7 +128,11 @@ pub static ENTRY: AttackEntry = AttackEntry {
             link: "https://arxiv.org/abs/1708.06733",
         }],
         BadNetsConfig::PARAMS,
-    ),
+    )
+    .verified(&[Verified {
+        against: "numpy 2.1.3, 4 images, 3 variants, 3132 values; ART 1.20.1 add_single_bd (scripts/verify/triggers.py)",
+        agreement: "all values equal",
+    }]),
     check,
 };
 
@@ -227,9 +140,9 @@ pub static ENTRY: AttackEntry = AttackEntry {
 mod tests {
     use super::*;
     use crate::testing::{
-        self, attack, data_with, facts, faults, infeasible, invariants, kinds, poison_on, relabelled,
+        self, attack, data_with, facts, faults, golden_trigger, infeasible, invariants, kinds, poison_on, relabelled,
     };
-    use theriac_core::Value;
+    use theriac_core::{Aim, Dataset, Value};
 
     fn mapping(name: &str) -> (&'static str, Value) {
         ("mapping", name.into())
@@ -239,7 +152,9 @@ mod tests {
     fn stamp<const N: usize>(shape: Shape, given: [(&str, Value); N]) -> Vec<u8> {
         let facts = Facts { shape, ..facts() };
         let config = BadNetsConfig::from_values(&testing::values(given)).unwrap();
-        config.check(&facts).unwrap().patch.stamp(&vec![7; shape.len()], shape)
+        let mut image = vec![7; shape.len()];
+        config.check(&facts).unwrap().train.plant(&mut image);
+        image
     }
 
     #[test]
@@ -271,6 +186,27 @@ mod tests {
         assert_eq!(corner("bottom-left"), planes([7, 7, 7, white, white, 7, white, white, 7]));
         assert_eq!(corner("bottom-right"), planes([7, 7, 7, 7, white, white, 7, white, white]));
         assert_eq!(stamp(small, dot), planes([7, 7, 7, 7, 9, 7, 7, 7, 7]));
+    }
+
+    #[test]
+    fn pixels_are_those_of_numpy() {
+        golden_trigger("badnets", |shape, variant| {
+            let given = match variant {
+                "default" => testing::values([]),
+                "one pixel" => testing::values([("size", 1.into())]),
+                "checkerboard of 5 with 200, top left, margin 2" => testing::values([
+                    ("pattern", "checkerboard".into()),
+                    ("size", 5.into()),
+                    ("value", 200.into()),
+                    ("position", "top-left".into()),
+                    ("margin", 2.into()),
+                ]),
+                other => panic!("{other}"),
+            };
+            let config = BadNetsConfig::from_values(&given).unwrap();
+            let patch = config.check(&Facts { shape, ..facts() }).unwrap().train;
+            move |image: &mut [u8]| patch.plant(image)
+        });
     }
 
     #[test]
@@ -350,5 +286,20 @@ mod tests {
         attack(&ENTRY, [("size", 8.into()), ("position", "center".into())]);
         let errors = (ENTRY.check)(&Values::new(), &Facts { classes: 1, ..facts() }).err().unwrap();
         assert!(errors[0].message.contains("at least two classes"), "{errors:?}");
+    }
+
+    /// Pinned before the trigger, the mapping and the probe went into modules of their own.
+    #[test]
+    fn results_are_the_same_as_ever() {
+        let check = |attack: &dyn Attack, expected: [&str; 2]| {
+            let probe = attack.probe(&testing::test(), &testing::seeds()).unwrap();
+            let changes = poison_on(attack, &testing::train(), 3).unwrap().digest();
+            assert_eq!([changes, probe.inputs.digest()].map(|digest| digest.short(16)), expected);
+        };
+        check(&*attack(&ENTRY, []), ["d31f26f097720f1f", "fd693230d1abfd4b"]);
+        let all = [mapping("all-to-all"), ("position", "center".into())];
+        check(&*attack(&ENTRY, all), ["8d5cc6b9b4bd5308", "e7f50a03a78799a2"]);
+        let source = [mapping("source-specific"), ("source", 1.into()), ("pattern", "checkerboard".into())];
+        check(&*attack(&ENTRY, source), ["30e2226d8c253afa", "889eb49ebbd26fc0"]);
     }
 }

@@ -1,6 +1,9 @@
 //! The attacks. One attack, one file; [`ATTACKS`] is the registry.
 
+mod backdoor;
 mod common;
+mod pattern;
+mod planting;
 #[cfg(test)]
 mod testing;
 
@@ -13,12 +16,19 @@ theriac_core::registry! {
     pub static ATTACKS: AttackEntry;
     mod none;
     mod label_flip;
+    mod targeted_label_flip;
     mod inject;
     mod remove;
     mod adversarial_poison;
     mod unlearnable;
+    mod lsp;
     mod badnets;
+    mod blended;
+    mod sig;
     mod wanet;
+    mod label_consistent;
+    mod low_frequency;
+    mod adaptive_blend;
     mod random_noise;
 }
 

@@ -33,6 +33,33 @@ pub fn test() -> Dataset {
     data_with("toy-test", SHAPE, &[10, 10, 10, 10])
 }
 
+/// Images of four classes that are easily learnt, in the toy's shape: one quarter is brighter than the others.
+pub fn easy(name: &str, each: usize) -> Dataset {
+    let mut stream = Seeds::new(7).stream(name);
+    let labels: Vec<Label> = (0..4 * each).map(|at| (at % 4) as Label).collect();
+    let mut pixels = Vec::with_capacity(labels.len() * SHAPE.len());
+    for &label in &labels {
+        for at in 0..SHAPE.len() {
+            let quarter = at / SHAPE.width / 4 * 2 + at % SHAPE.width / 4;
+            let bright = if quarter == usize::from(label) { 24 } else { 0 };
+            pixels.push((60 + bright + stream.below(80)) as u8);
+        }
+    }
+    let classes: Vec<String> = (0..4).map(|class| class.to_string()).collect();
+    Dataset::new(name, SHAPE, classes, pixels, &labels).unwrap()
+}
+
+/// The accuracy on `test` of a small network that is trained on `train`.
+pub fn accuracy_after(train: &Dataset, test: &Dataset) -> f64 {
+    theriac_core::metrics::accuracy(&surrogate(train).predict(test), &test.labels()).unwrap()
+}
+
+/// The rows of a table from `tests/golden`, without its header.
+pub fn golden(text: &str) -> Vec<Vec<f64>> {
+    let row = |line: &str| line.split(',').map(|cell| cell.parse().unwrap()).collect();
+    text.lines().skip(1).map(row).collect()
+}
+
 /// What a config is checked against.
 pub fn facts() -> Facts {
     Facts { shape: SHAPE, classes: 4, train: 200, test: 40 }
@@ -61,12 +88,17 @@ pub fn faults<const N: usize>(entry: &AttackEntry, given: [(&str, Value); N]) ->
 
 /// A small network that was trained on `data` for a few epochs.
 pub fn surrogate(data: &Dataset) -> Network {
+    surrogate_of(data, 1)
+}
+
+/// The same with the streams of `seed`.
+pub fn surrogate_of(data: &Dataset, seed: u64) -> Network {
     let facts = Facts { shape: data.shape(), classes: data.classes().len(), train: data.len(), test: 0 };
     let (normalisation, device) = (Normalisation(vec![(0.5, 0.3)]), theriac_nn::device::open("cpu").unwrap());
-    let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(1)).unwrap();
+    let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(seed)).unwrap();
     let recipe = TrainConfig { epochs: 5, batch: 20, curve: false, ..TrainConfig::default() };
     let set = TrainingSet { train: data, test: data, probe: None };
-    theriac_train::train(network, set, &recipe.into(), &Seeds::new(1), &()).unwrap().network
+    theriac_train::train(network, set, &recipe.into(), &Seeds::new(seed), &()).unwrap().network
 }
 
 /// Runs an attack on `train` with the streams of `seed` and, in case it asks for one, a surrogate.
@@ -75,7 +107,7 @@ pub fn poison_on(attack: &dyn Attack, train: &Dataset, seed: u64) -> Result<Chan
     let context = AttackContext { train, test: &test, seeds: &seeds, surrogate: None, recipe: &recipe };
     match attack.poison(&context) {
         Err(AttackError::NoSurrogate) => {
-            attack.poison(&AttackContext { surrogate: Some(&surrogate(train)), ..context })
+            attack.poison(&AttackContext { surrogate: Some(&surrogate_of(train, seed)), ..context })
         }
         other => other,
     }
@@ -140,4 +172,40 @@ pub fn relabelled(changes: &ChangeSet) -> Vec<(Label, Label)> {
         _ => None,
     };
     changes.edits.iter().filter_map(labels).collect()
+}
+
+/// An image that programs in other languages make too: see `scripts/verify/triggers.py`.
+pub fn formula(shape: Shape, number: usize) -> Vec<u8> {
+    let mut image = vec![0; shape.len()]; // [channel, row, column]
+    for channel in 0..shape.channels {
+        for row in 0..shape.height {
+            for column in 0..shape.width {
+                let value = 41 * row + 73 * column + 97 * channel + row * column * (2 * number + 3) + 59 * number;
+                image[shape.offset(channel, row, column)] = (value % 256) as u8;
+            }
+        }
+    }
+    image
+}
+
+/// Compares triggers, pixel by pixel, with what other programs make of [`formula`] images 0 and 1. `make` gives the trigger for images of a
+/// shape in a variant of the attack.
+pub fn golden_trigger<T: Fn(&mut [u8])>(attack: &str, make: impl Fn(Shape, &str) -> T) {
+    let rows = include_str!("../tests/golden/triggers.csv").lines().skip(1);
+    let mut compared = 0;
+    for row in rows.filter(|row| row.split(';').next() == Some(attack)) {
+        let [_, shape, variant, pixels] = row.split(';').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let sizes: Vec<usize> = shape.split('x').map(|size| size.parse().unwrap()).collect();
+        let shape = Shape { channels: sizes[0], height: sizes[1], width: sizes[2] };
+        let byte = |at: usize| u8::from_str_radix(&pixels[2 * at..2 * at + 2], 16).unwrap();
+        let expected: Vec<u8> = (0..pixels.len() / 2).map(byte).collect();
+        let trigger = make(shape, variant);
+        for (number, expected) in expected.chunks(shape.len()).enumerate() {
+            let mut image = formula(shape, number);
+            trigger(&mut image);
+            assert_eq!(image, expected, "{attack}, {variant}, {shape:?}, image {number}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 4, "{compared}");
 }

@@ -40,7 +40,7 @@ use theriac_core::{
 };
 use theriac_nn::burn::tensor::{Tensor, TensorData};
 use theriac_nn::{Batch, Network};
-use theriac_train::{Direction, Learner, Minibatch, Pgd, TrainConfig};
+use theriac_train::{Direction, Learner, Minibatch, Norm, Pgd, TrainConfig};
 
 use crate::common::choose_exactly;
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
@@ -132,7 +132,13 @@ impl Target<'_> {
     /// Moves the noise towards a smaller loss; answers with the fraction of samples that are misread then.
     fn minimise(&mut self, network: &Network, attack: &Unlearnable) -> f64 {
         let epsilon = f64::from(self.epsilon);
-        let pgd = Pgd { epsilon, step_size: epsilon / 10.0, steps: attack.noise_steps, random_start: false };
+        let pgd = Pgd {
+            norm: Norm::LInf,
+            epsilon,
+            step_size: epsilon / 10.0,
+            steps: attack.noise_steps,
+            random_start: false,
+        };
         let (size, samples) = (self.size(), (0..self.data.len()).collect::<Vec<_>>());
         let mut sums = attack.class_wise.then(|| (vec![0.0; self.noise.values.len()], self.data.class_counts()));
         for part in samples.chunks(BATCH) {
@@ -143,12 +149,16 @@ impl Target<'_> {
                 let at = self.noise.row[sample] * size;
                 match &mut sums {
                     None => self.noise.values[at..][..size].copy_from_slice(moved),
-                    Some((sums, _)) => sums[at..][..size].iter_mut().zip(moved).for_each(|(sum, &value)| *sum += f64::from(value)),
+                    Some((sums, _)) => {
+                        sums[at..][..size].iter_mut().zip(moved).for_each(|(sum, &value)| *sum += f64::from(value))
+                    }
                 }
             }
         }
         if let Some((sums, counts)) = sums {
-            for ((noise, sums), count) in self.noise.values.chunks_exact_mut(size).zip(sums.chunks_exact(size)).zip(counts) {
+            for ((noise, sums), count) in
+                self.noise.values.chunks_exact_mut(size).zip(sums.chunks_exact(size)).zip(counts)
+            {
                 let mean = |sum: f64| ((sum / count.max(1) as f64) as f32).clamp(-self.epsilon, self.epsilon);
                 noise.iter_mut().zip(sums).for_each(|(noise, &sum)| *noise = mean(sum));
             }
@@ -315,7 +325,8 @@ mod tests {
         // Random images have nothing in common, so all that a network can learn of new ones is the noise of their class.
         let (_, poisoned) = invariants(&ENTRY, [mode("class-wise"), ("epsilon", 40.into())], 200);
         let network = testing::surrogate(&poisoned);
-        let accuracy = |data: &Dataset| theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap();
+        let accuracy =
+            |data: &Dataset| theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap();
         let clean = testing::test();
         assert!(accuracy(&poisoned) > accuracy(&clean) + 0.3, "{} {}", accuracy(&poisoned), accuracy(&clean));
     }

@@ -52,7 +52,7 @@ impl Reference {
                 continue;
             };
             pages.push((format!("reference/{title}.md"), overview(title, &entries)));
-            for info in entries {
+            for info in entries.into_iter().filter(|info| has_page(info)) {
                 let head = head(&self.sources.join(sources).join(format!("{}.rs", info.name.replace('-', "_"))))?;
                 let picture = format!("images/{}.svg", info.name);
                 let has_picture = self.folder.join("methods").join(&picture).is_file();
@@ -61,6 +61,11 @@ impl Reference {
         }
         Ok(pages)
     }
+}
+
+/// No attack and no defense are no methods, and share a name.
+fn has_page(info: &MethodInfo) -> bool {
+    info.name != "none"
 }
 
 /// Where the methods of a kind have a file each, whose head is a page.
@@ -122,8 +127,8 @@ fn overview(title: &str, entries: &[&MethodInfo]) -> String {
     let mut text = format!("{HEADER}# {}\n\n| name | kind | what it does |\n| --- | --- | --- |\n", capital(title));
     for info in entries {
         let (name, kind) = (info.name, trait_of(info));
-        writeln!(text, "| [`{name}`](../methods/{name}.md) | {kind} | {} |", info.summary)
-            .expect("text can be written to");
+        let name = if has_page(info) { format!("[`{name}`](../methods/{name}.md)") } else { format!("`{name}`") };
+        writeln!(text, "| {name} | {kind} | {} |", info.summary).expect("text can be written to");
     }
     text
 }

@@ -54,7 +54,11 @@ fn results_are_repeated_from_their_manifest_and_differences_are_told() {
     assert!(twice.stderr.contains("compared with an earlier repetition; remove `again/rerun`"), "{}", twice.stderr);
     // Beside the results, with their own store, nothing is taken from it.
     let beside = desk.succeed(&["rerun", "results/small/manifest.json", "--out", "results"]);
-    assert!(beside.stderr.contains(" steps run, 0 reused") || beside.stdout.contains("results/rerun/small"), "{}", beside.stdout);
+    assert!(
+        beside.stderr.contains(" steps run, 0 reused") || beside.stdout.contains("results/rerun/small"),
+        "{}",
+        beside.stdout
+    );
     assert!(!beside.stderr.contains("earlier repetition"), "{}", beside.stderr);
     let itself = desk.run(&["rerun", "again/rerun/small/manifest.json", "--out", "again"]);
     itself.refuses(2, &["would be compared with themselves; name another folder with --out"]);

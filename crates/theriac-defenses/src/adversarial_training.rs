@@ -105,7 +105,7 @@ mod tests {
 
     /// Mean loss under an untargeted attack of the size trained against, and accuracy without one.
     fn attacked_and_clean(network: &Network, data: &Dataset) -> (f64, f64) {
-        let pgd = Pgd { epsilon: 40.0 / 255.0, step_size: 10.0 / 255.0, steps: 10, random_start: true };
+        let pgd = Pgd { step_size: 10.0 / 255.0, ..Pgd::of(40, 10) };
         let indices: Vec<usize> = (0..data.len()).collect();
         let images = Batch::gather(data, &indices).to_tensor(&network.device);
         let mut stream = Seeds::new(2).stream("attack");

@@ -8,6 +8,6 @@ mod recipe;
 mod schedule;
 mod train;
 
-pub use pgd::{Direction, Pgd};
+pub use pgd::{Direction, Norm, Pgd};
 pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Recipe, Schedule, TrainConfig};
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -89,7 +89,8 @@ impl burn::module::ModuleVisitor for Gathered {
 fn agree(found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
     assert_eq!(found.len(), expected.len());
     // What all but cancels is as exact as the values that cancel, which are as large as others.
-    let largest = expected.iter().flat_map(|(_, values)| values).fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let largest =
+        expected.iter().flat_map(|(_, values)| values).fold(0.0f32, |largest, value| largest.max(value.abs()));
     for ((name, found), (_, expected)) in found.iter().zip(expected) {
         let cancelled = found.iter().zip(expected).all(|(one, other)| (one - other).abs() <= 1e-5 * largest);
         assert!(alike(found, expected) || cancelled, "{name}: {found:?} {expected:?}, largest {largest}");

@@ -2,6 +2,8 @@ use super::*;
 use theriac_core::{Aim, Facts, Shape, Values};
 use theriac_nn::{Batch, Normalisation};
 
+use crate::{Direction, Norm, Pgd};
+
 /// Three classes of 8 x 8 images: a bright bar at the top, in the middle or at the bottom, under noise.
 fn bars(samples: usize, seed: u64) -> Dataset {
     let shape = Shape { channels: 1, height: 8, width: 8 };
@@ -177,16 +179,61 @@ fn adversarial_examples_stay_in_the_ball_and_raise_the_loss() {
     let trained = run("mlp", "hidden=16", 4, 5).network;
     let indices: Vec<usize> = (0..60).collect();
     let (clean, labels) = (Batch::gather(&test, &indices), test.labels());
-    let pgd = crate::Pgd { epsilon: 0.3, step_size: 0.05, steps: 15, random_start: true };
-    let mut stream = Seeds::new(1).stream("pgd");
-    let images = clean.to_tensor(&trained.device);
-    let moved = pgd.perturb(&trained, images, &labels, crate::Direction::Away, &mut stream);
-    let moved = moved.into_data_as::<f32>().try_to_vec::<f32>().unwrap();
-    let moved = Batch { shape: clean.shape, pixels: moved };
-    let furthest = clean.pixels.iter().zip(&moved.pixels).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(furthest <= 0.3 + 1e-6 && moved.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
+    let size = clean.shape.len();
     let mean = |batch: &Batch| theriac_nn::losses(&trained.logits_of(batch), &labels).iter().sum::<f64>() / 60.0;
-    assert!(mean(&moved) > mean(&clean) + 0.5, "{} {}", mean(&moved), mean(&clean));
+    for (norm, epsilon) in [(Norm::LInf, 0.3), (Norm::L2, 0.3 * (size as f64).sqrt())] {
+        let pgd = Pgd { norm, epsilon, step_size: epsilon / 6.0, steps: 15, random_start: true };
+        let perturb = |pgd: Pgd, seed: u64| {
+            let (images, mut stream) = (clean.to_tensor(&trained.device), Seeds::new(seed).stream("pgd"));
+            Batch::from_tensor(pgd.perturb(&trained, images, &labels, Direction::Away, &mut stream))
+        };
+        let furthest = |moved: &Batch| {
+            let changes = clean.pixels.iter().zip(&moved.pixels).map(|(a, b)| f64::from(a - b).abs());
+            let changes: Vec<f64> = changes.collect();
+            let length = |change: &[f64]| match norm {
+                Norm::LInf => change.iter().copied().fold(0.0, f64::max),
+                Norm::L2 => change.iter().map(|value| value * value).sum::<f64>().sqrt(),
+            };
+            changes.chunks_exact(size).map(length).fold(0.0, f64::max)
+        };
+        let (start, moved) = (perturb(Pgd { steps: 0, ..pgd }, 1), perturb(pgd, 1));
+        assert!(start != perturb(Pgd { steps: 0, ..pgd }, 2) && start.pixels != clean.pixels);
+        assert!(furthest(&start) > 0.5 * epsilon && furthest(&start) <= epsilon * 1.000_001);
+        assert!(furthest(&moved) <= epsilon * 1.000_001, "{norm:?} {} {epsilon}", furthest(&moved));
+        assert!(moved.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
+        assert!(mean(&moved) > mean(&clean) + 0.5, "{norm:?} {} {}", mean(&moved), mean(&clean));
+        assert!(mean(&moved) > mean(&start) + 0.5, "{norm:?} {} {}", mean(&moved), mean(&start));
+    }
+}
+
+#[test]
+fn a_vanishing_gradient_still_has_a_direction() {
+    let data = bars(10, 1);
+    let confident = run("mlp", "hidden=16", 4, 5).network;
+    // Logits of which the two largest are 60 apart, so that the gradient is about exp(-60).
+    let mut sorted: Vec<f32> = confident.logits(&data.select(&[0])).row(0).to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let mut parameters = theriac_nn::parameters::read(&confident.module);
+    for (_, parameter) in parameters.iter_mut().filter(|(name, _)| name.contains("head")) {
+        parameter.values.iter_mut().for_each(|value| *value *= 60.0 / (sorted[0] - sorted[1]));
+    }
+    let module = theriac_nn::parameters::write(confident.module.clone(), &parameters).unwrap();
+    let confident = Network { module, ..confident };
+    let labels = confident.predict(&data);
+    let indices: Vec<usize> = (0..10).collect();
+    let images = Batch::gather(&data, &indices).to_tensor(&confident.device);
+    let gradient = Batch::from_tensor(theriac_nn::input_gradient(&confident, images.clone(), &labels));
+    let pgd = Pgd { random_start: false, ..Pgd::within(Norm::L2, 100.0, 3) };
+    let moved = pgd.perturb(&confident, images.clone(), &labels, Direction::Away, &mut Seeds::new(1).stream("pgd"));
+    let (clean, moved) = (Batch::from_tensor(images), Batch::from_tensor(moved));
+    let size = clean.shape.len();
+    for at in 0..10 {
+        let pixels = at * size..(at + 1) * size;
+        let steepest = gradient.pixels[pixels.clone()].iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let unmoved = clean.pixels[pixels.clone()] == moved.pixels[pixels];
+        assert_eq!(unmoved, steepest == 0.0);
+        assert!(at > 0 || (steepest > 0.0 && steepest < 1e-20), "{steepest}");
+    }
 }
 
 #[test]
