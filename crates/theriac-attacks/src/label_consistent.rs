@@ -44,16 +44,15 @@
 //! 9.6 % with `epsilon = 1200`, and 60.1 +- 7.1 % with that in all corners; `badnets` has 99.9 +- 0.5 %.
 
 use theriac_core::{
-    Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Role, Seeds, Shape, Stage, ThreatModel, Values, config, param::Range,
+    Budget, ChangeSet, Dataset, Facts, Family, Knowledge, Label, MethodInfo, Paper, ParamError, Probe, Role, Seeds,
+    Shape, ThreatModel, Values, config, param::Range,
 };
 use theriac_nn::{Batch, Network};
 use theriac_train::{Direction, Norm, Pgd};
 
-use crate::common::{
-    ATTACK_SUCCESS_RATE, Checks, Corner, choose_exactly, map_images, outside_class, round_within, round_within_l2,
-    train_anew,
-};
+use crate::backdoor::{CLEAN_LABEL, Mapping, Trigger, replace_if_changed};
+use crate::common::{Checks, Corner, choose_exactly, round_within, round_within_l2, train_anew};
+use crate::planting::Shift;
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -83,11 +82,13 @@ config! {
 #[derive(Debug, PartialEq)]
 struct LabelConsistent {
     rate: f64,
+    mapping: Mapping,
     target: Label,
     pgd: Pgd,
     robust: Option<Pgd>,
-    amplitude: u8,
-    corners: &'static [Corner],
+    /// The patch of training images, and that of the probe.
+    train: Shift,
+    test: Shift,
 }
 
 /// Steps of projected gradient descent for each batch of adversarial training.
@@ -101,35 +102,35 @@ impl LabelConsistentConfig {
     fn check(self, facts: &Facts) -> Result<LabelConsistent, Vec<ParamError>> {
         let mut checks = Checks::new(facts);
         let Self { rate, target, norm, epsilon, robust, steps, amplitude, corners } = self;
-        checks.class("target", target);
-        checks.two_classes("target");
+        let mapping = Mapping::clean_label(&mut checks, target);
         let Shape { height, width, .. } = facts.shape;
         let (corners, room): (&[Corner], usize) =
             if corners == "all" { (&Corner::ALL, 2 * SIZE) } else { (&[Corner::BottomRight], SIZE) };
         let message = format!("patches of {SIZE} pixels in these corners do not fit images of {height}x{width}");
-        checks.require(height.min(width) >= room, "corners", message);
+        let fits = height.min(width) >= room;
+        checks.require(fits, "corners", message);
+        let corners = if fits { corners } else { &[] };
         let norm = if norm == "linf" { Norm::LInf } else { Norm::L2 };
         let whole = norm == Norm::L2 || (epsilon.fract() == 0.0 && epsilon <= 255.0);
         let message = format!("an L-infinity bound is a whole number up to 255, found {epsilon}");
         checks.require(whole, "epsilon", message);
         let robust = (robust > 0).then(|| Pgd::of(robust, TRAINING_STEPS));
         let pgd = Pgd::within(norm, epsilon, steps);
-        checks.finish(LabelConsistent { rate, target, pgd, robust, amplitude, corners })
+        let [train, test] = [amplitude, 255].map(|amplitude| patch(facts.shape, corners, amplitude));
+        checks.finish(LabelConsistent { rate, mapping, target, pgd, robust, train, test })
     }
 }
 
-/// The image with the patch, whose pixels are brighter or darker by `amplitude`.
-fn stamp(image: &[u8], shape: Shape, corners: &[Corner], amplitude: u8) -> Vec<u8> {
-    let mut stamped = image.to_vec(); // [channel, row, column]
+/// The patch in these corners, whose pixels become brighter or darker by `amplitude`.
+fn patch(shape: Shape, corners: &[Corner], amplitude: u8) -> Shift {
+    let mut change = vec![0.0; shape.len()]; // [channel, row, column]
     for corner in corners {
         for (row, column, at) in corner.pixels(shape, SIZE) {
             let column = if corner.is_left() { SIZE - 1 - column } else { column };
-            let pixel = &mut stamped[at];
-            *pixel =
-                if PATTERN[row][column] { pixel.saturating_add(amplitude) } else { pixel.saturating_sub(amplitude) };
+            change[at] = f64::from(amplitude) * if PATTERN[row][column] { 1.0 } else { -1.0 };
         }
     }
-    stamped
+    Shift::new(change)
 }
 
 /// Images perturbed at a time.
@@ -159,27 +160,24 @@ impl LabelConsistent {
 impl Attack for LabelConsistent {
     /// A pixel may be moved by the whole of `epsilon`, and then by the patch.
     fn budget(&self, train: &Dataset) -> Budget {
-        let epsilon = (self.epsilon().round() + f64::from(self.amplitude)).min(255.0) as u8;
+        let epsilon = (self.epsilon().round() + f64::from(self.train.epsilon())).min(255.0) as u8;
         Budget { epsilon, ..Budget::rate(self.rate, train.len()) }
     }
 
     fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError> {
         let given = context.surrogate.ok_or(AttackError::NoSurrogate)?;
         let train = context.train;
-        let what = format!("samples of class {}", self.target);
+        let (eligible, what) = self.mapping.eligible(train);
         let count = self.budget(train).samples;
-        let class = train.of_class(self.target);
-        let chosen = choose_exactly(&mut context.seeds.stream("select"), &class, count, &what)?;
+        let chosen = choose_exactly(&mut context.seeds.stream("select"), &eligible, count, &what)?;
         let robust = |pgd: Pgd| train_anew(context, given, train, vec![Box::new(pgd)], "robust");
         let robust = self.robust.map(robust).transpose()?;
         let surrogate = robust.as_ref().unwrap_or(given);
         let mut changes = ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage);
         for (part, indices) in chosen.chunks(BATCH).enumerate() {
-            for (&index, image) in indices.iter().zip(self.harden(surrogate, context, indices, part)) {
-                let stamped = stamp(&image, train.shape(), self.corners, self.amplitude);
-                if stamped != train.image(index) {
-                    changes.replace(train, index, stamped);
-                }
+            for (&index, mut image) in indices.iter().zip(self.harden(surrogate, context, indices, part)) {
+                self.train.plant(&mut image);
+                replace_if_changed(&mut changes, train, index, image);
             }
         }
         Ok(changes)
@@ -187,18 +185,11 @@ impl Attack for LabelConsistent {
 
     /// The test images outside the target class, with the patch at full strength and not perturbed.
     fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
-        let clean = test.select(&outside_class(test, self.target));
-        let inputs = map_images(&clean, |image| stamp(image, clean.shape(), self.corners, 255));
-        Some(Probe { metric: ATTACK_SUCCESS_RATE, aim: Aim::Classes(vec![self.target; inputs.len()]), inputs })
+        Some(self.mapping.probe(test, |image| self.test.plant(image)))
     }
 }
 
-const THREAT: ThreatModel = ThreatModel {
-    knowledge: Knowledge::Architecture,
-    capabilities: &[Capability::Inputs],
-    goal: Goal::Backdoor,
-    stage: Stage::Collect,
-};
+const THREAT: ThreatModel = ThreatModel { knowledge: Knowledge::Architecture, ..CLEAN_LABEL };
 
 fn check(values: &Values, facts: &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>> {
     Ok(Box::new(LabelConsistentConfig::from_values(values)?.check(facts)?))
@@ -233,8 +224,14 @@ mod tests {
         self, accuracy_after, attack, easy, facts, faults, golden, infeasible, invariants, kinds, poison_on, surrogate,
         values,
     };
-    use theriac_core::Value;
+    use theriac_core::{Aim, Value};
     use theriac_nn::Normalisation;
+
+    fn stamp(image: &[u8], shape: Shape, corners: &[Corner], amplitude: u8) -> Vec<u8> {
+        let mut stamped = image.to_vec();
+        patch(shape, corners, amplitude).plant(&mut stamped);
+        stamped
+    }
 
     /// Cheap settings.
     fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Value); 8] {

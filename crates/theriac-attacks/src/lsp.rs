@@ -44,6 +44,8 @@ use theriac_core::{
     Seeds, Shape, Stage, ThreatModel, Values, config, param::Range,
 };
 
+use theriac_train::Norm;
+
 use crate::common::{Checks, add_clipped, choose_exactly, whole_within_l2};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
@@ -63,13 +65,6 @@ config! {
         /// a standard deviation of `sqrt(patches / 3)`.
         separation: f64 = 10.0, Range::Above(0.0, 1e6), "";
     }
-}
-
-/// What the strength bounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Norm {
-    L2,
-    LInf,
 }
 
 /// The checked config.

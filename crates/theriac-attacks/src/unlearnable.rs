@@ -22,27 +22,25 @@
 //! # Where this differs from the paper
 //! - The paper trains a ResNet-18 by SGD with the learning rate 0.1; here the attacker's network has the victim's architecture, and is
 //!   trained by the victim's optimizer, batch size and learning rate, which does not decay.
-//! - The paper's step size is 2 of 255 or epsilon / 10 in its program; here it is epsilon / 10.
 //! - `max_rounds` bounds the cost. If the error is still above lambda after that, the noise is taken as it is.
 //! - Perturbed pixels are rounded to whole values and stay within the bound, since a data set holds `u8`.
 //! - With a rate below 1, noise is made for the drawn samples only, and the attacker trains on those only.
 //!
-//! # Verified against
-//! The bound, one noise a sample or a class, and the fall of the loss of a network that never saw the clean images (tests below).
+//! Steps, their size and the bounds of the error are those of the authors' program.
 //!
-//! # When it fails
-//! Where the victim squeezes its images (`jpeg-gray`) or trains adversarially, and where a part of the data stays clean: the victim learns
-//! from that part.
+//! # Verified against
+//! Nothing independent yet. The tests below hold the bound, one noise a sample or a class, and that a network reads the noise of images
+//! that have nothing else in common. No effect on real images is measured here.
 
 use theriac_core::{
     Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Range, Role, Seeds, Stage, ThreatModel, Values, Verified, config,
+    Probe, Range, Role, Seeds, Stage, ThreatModel, Values, config,
 };
 use theriac_nn::burn::tensor::{Tensor, TensorData};
 use theriac_nn::{Batch, Network};
 use theriac_train::{Direction, Learner, Minibatch, Norm, Pgd, TrainConfig};
 
-use crate::common::choose_exactly;
+use crate::common::{choose_exactly, round_within};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -199,15 +197,6 @@ impl Unlearnable {
         }
         target
     }
-
-    /// Whole pixel values that stay within the bound.
-    fn round(&self, clean: &[u8], noise: &[f32]) -> Vec<u8> {
-        let pixel = |(&clean, &noise): (&u8, &f32)| {
-            let moved = (f32::from(clean) + 255.0 * noise).round().clamp(0.0, 255.0) as u8;
-            moved.clamp(clean.saturating_sub(self.epsilon), clean.saturating_add(self.epsilon))
-        };
-        clean.iter().zip(noise).map(pixel).collect()
-    }
 }
 
 impl Attack for Unlearnable {
@@ -229,7 +218,11 @@ impl Attack for Unlearnable {
         let Noise { row, values } = self.noise(&data, network, context.recipe, context.seeds).noise;
         let size = train.shape().len();
         for (&index, row) in chosen.iter().zip(row) {
-            let image = self.round(train.image(index), &values[row * size..][..size]);
+            let clean = train.image(index);
+            let noise = &values[row * size..][..size];
+            let moved: Vec<f32> =
+                clean.iter().zip(noise).map(|(&pixel, noise)| f32::from(pixel) / 255.0 + noise).collect();
+            let image = round_within(clean, &moved, self.epsilon);
             if image != train.image(index) {
                 changes.replace(train, index, image);
             }
@@ -267,11 +260,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
         }],
         UnlearnableConfig::PARAMS,
     )
-    .with_architecture()
-    .verified(&[Verified {
-        against: "the bound, one noise a sample or a class, the loss of a fresh network on perturbed images (tests)",
-        agreement: "hold",
-    }]),
+    .with_architecture(),
     check,
 };
 

@@ -33,13 +33,14 @@
 
 use theriac_core::seed::Stream;
 use theriac_core::{
-    Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
-    Probe, Range, Role, Seeds, Shape, Stage, ThreatModel, Values, Verified, config, threat::samples_at,
+    Budget, Capability, ChangeSet, Dataset, Facts, Family, MethodInfo, Paper, ParamError, Probe, Range, Role, Seeds,
+    Shape, ThreatModel, Values, Verified, config, threat::samples_at,
 };
 use theriac_nn::{Batch, Network};
 use theriac_train::{BatchHook, Minibatch, Recipe};
 
-use crate::common::{ATTACK_SUCCESS_RATE, Checks, choose_exactly, map_images, outside_class};
+use crate::backdoor::{DIRTY_LABEL, Mapping, planted, replace_if_changed};
+use crate::common::{Checks, choose_exactly};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -65,7 +66,7 @@ config! {
 struct WaNet {
     rate: f64,
     in_training: bool,
-    target: Label,
+    mapping: Mapping,
     grid: usize,
     strength: f64,
     noise_ratio: f64,
@@ -75,15 +76,14 @@ impl WaNetConfig {
     fn check(self, facts: &Facts) -> Result<WaNet, Vec<ParamError>> {
         let mut checks = Checks::new(facts);
         let Self { rate, mode, target, grid, strength, noise_ratio } = self;
-        checks.two_classes("target");
-        checks.class("target", target);
+        let mapping = Mapping::check(&mut checks, "all-to-one", target, None);
         let total = rate * (1.0 + noise_ratio);
         let message = format!("{rate} bent and {} noisy samples of each 1 are more than there are", rate * noise_ratio);
         checks.require(total <= 1.0 + 1e-9, "noise_ratio", message);
         let shape = facts.shape;
         let message = format!("images of {}x{} cannot be bent", shape.height, shape.width);
         checks.require(shape.height > 1 && shape.width > 1, "grid", message);
-        checks.finish(WaNet { rate, in_training: mode == "training", target, grid, strength, noise_ratio })
+        checks.finish(WaNet { rate, in_training: mode == "training", mapping, grid, strength, noise_ratio })
     }
 }
 
@@ -167,10 +167,9 @@ impl Field {
         }
     }
 
-    fn bend_bytes(&self, image: &[u8]) -> Vec<u8> {
-        let mut bent = vec![0; image.len()];
-        self.read(|at| f32::from(image[at]), |at, value| bent[at] = value.round() as u8);
-        bent
+    fn bend_bytes(&self, image: &mut [u8]) {
+        let clean = image.to_vec();
+        self.read(|at| f32::from(clean[at]), |at, value| image[at] = value.round() as u8);
     }
 
     fn bend(&self, image: &mut [f32]) {
@@ -207,24 +206,21 @@ impl Attack for WaNet {
             return Ok(changes);
         }
         let [bent, noisy] = self.counts(train.len());
-        let what = format!("samples outside class {}", self.target);
-        let chosen = choose_exactly(&mut seeds.stream("select"), &outside_class(train, self.target), bent, &what)?;
+        let (eligible, what) = self.mapping.eligible(train);
+        let chosen = choose_exactly(&mut seeds.stream("select"), &eligible, bent, &what)?;
         let others: Vec<usize> = (0..train.len()).filter(|index| chosen.binary_search(index).is_err()).collect();
         let noisy = choose_exactly(&mut seeds.stream("select-noisy"), &others, noisy, "samples for the noise mode")?;
         let field = self.field(seeds, train.shape());
-        let mut replace = |index: usize, image: Vec<u8>| {
-            if image != train.image(index) {
-                changes.replace(train, index, image);
-            }
-        };
-        for &index in &chosen {
-            replace(index, field.bend_bytes(train.image(index)));
+        let bent = planted(train, &chosen, |_, image| field.bend_bytes(image));
+        for (&index, image) in chosen.iter().zip(bent) {
+            replace_if_changed(&mut changes, train, index, image);
+            changes.relabel(train, index, self.mapping.wanted(train.label(index), train.classes().len()));
         }
-        for &index in &noisy {
-            let mut stream = seeds.stream(&format!("noise/{}", train.id(index).0));
-            replace(index, field.noisy(&mut stream).bend_bytes(train.image(index)));
-        }
-        chosen.into_iter().for_each(|index| changes.relabel(train, index, self.target));
+        let bent = planted(train, &noisy, |place, image| {
+            let mut stream = seeds.stream(&format!("noise/{}", train.id(noisy[place]).0));
+            field.noisy(&mut stream).bend_bytes(image);
+        });
+        noisy.iter().zip(bent).for_each(|(&index, image)| replace_if_changed(&mut changes, train, index, image));
         Ok(changes)
     }
 
@@ -235,10 +231,8 @@ impl Attack for WaNet {
     }
 
     fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe> {
-        let clean = test.select(&outside_class(test, self.target));
         let field = self.field(seeds, test.shape());
-        let aim = Aim::Classes(vec![self.target; clean.len()]);
-        Some(Probe { metric: ATTACK_SUCCESS_RATE, inputs: map_images(&clean, |image| field.bend_bytes(image)), aim })
+        Some(self.mapping.probe(test, |image| field.bend_bytes(image)))
     }
 }
 
@@ -261,17 +255,13 @@ impl BatchHook for Bending {
                 false => field.noisy(stream).bend(image),
             }
         }
-        labels[..bent].fill(self.attack.target);
+        labels[..bent].fill(self.attack.mapping.wanted(0, 0));
         Minibatch { images: images.into_tensor(&network.device), labels, mixed }
     }
 }
 
-const THREAT: ThreatModel = ThreatModel {
-    knowledge: Knowledge::Nothing,
-    capabilities: &[Capability::Inputs, Capability::Labels, Capability::Recipe],
-    goal: Goal::Backdoor,
-    stage: Stage::Collect,
-};
+const THREAT: ThreatModel =
+    ThreatModel { capabilities: &[Capability::Inputs, Capability::Labels, Capability::Recipe], ..DIRTY_LABEL };
 
 fn check(values: &Values, facts: &Facts) -> Result<Box<dyn Attack>, Vec<ParamError>> {
     Ok(Box::new(WaNetConfig::from_values(values)?.check(facts)?))

@@ -32,9 +32,7 @@
 //!
 //! # Verified against
 //! Images and targets computed by hand for given draws; the area of boxes against the expectation over draws (tests below).
-//!
-//! # When it fails
-//! Against attacks whose trigger covers the whole image, mixing leaves half of it in place; see the study in `experiments/`.
+//! No effect on an attack is measured here yet.
 
 use theriac_core::seed::Stream;
 use theriac_core::{Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Values, Verified, config};

@@ -185,7 +185,7 @@ pub const METRICS: &[MetricWords] = &[
 
 /// Whether a metric is a fraction that reads best in percent.
 pub fn in_percent(metric: &str) -> bool {
-    !["test_loss", "auroc", "average_precision", "der"].contains(&metric)
+    !["test_loss", "auroc", "average_precision", "der", "anomaly_index", "median_certified_radius"].contains(&metric)
 }
 
 /// A fraction in percent with one digit: `99.8`.
@@ -310,6 +310,7 @@ mod tests {
         assert_eq!([0.0, 0.05021, 0.5].map(p_words), ["p < 0.001", "p = 0.0502", "p = 0.50"]);
         assert_eq!(difference_words("asr", 0.012, Some((-0.0001, 0.3))), "1.2 points [0.0, 30.0]");
         assert_eq!(difference_words("test_loss", 0.012, None), "0.0120");
+        assert_eq!(difference_words("median_certified_radius", 12.0, None), "12.0000");
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

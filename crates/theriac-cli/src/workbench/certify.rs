@@ -1,6 +1,5 @@
 //! Answers with certificates, measured like those of any model.
 
-use theriac_core::metrics;
 use theriac_core::record::{CertifiedPoint, EvaluationRecord};
 use theriac_core::{Dataset, Label};
 use theriac_defenses::{Certificate, CertifyContext};
@@ -8,7 +7,7 @@ use theriac_lab::{Files, Halt, Job};
 use theriac_train::TrainConfig;
 
 use super::Workbench;
-use super::evaluate::{keep, measure_probe};
+use super::evaluate::{keep, measure_answers, measure_probe};
 use super::inputs::{attack, attack_seeds, defense, defense_seeds, faults, json, refused, training_set};
 
 impl Workbench {
@@ -45,20 +44,16 @@ impl Workbench {
 
 /// Accuracy, and what of it is certified.
 fn measure(certificates: &[Certificate], test: &Dataset, victim_class: Option<Label>) -> EvaluationRecord {
-    let (labels, predicted) = (test.labels(), certificates.iter().map(|answer| answer.class).collect::<Vec<_>>());
-    let confusion = metrics::confusion(&predicted, &labels, test.classes().len());
-    let recall = victim_class.and_then(|class| metrics::recall(&confusion, class));
+    let predicted: Vec<Label> = certificates.iter().map(|answer| answer.class).collect();
     let mut radii: Vec<Option<usize>> = certificates
         .iter()
-        .zip(&labels)
-        .map(|(answer, &label)| (answer.class == label).then_some(answer.radius))
+        .zip(test.labels())
+        .map(|(answer, label)| (answer.class == label).then_some(answer.radius))
         .collect();
     radii.sort_unstable();
     let median = radii.get(radii.len().saturating_sub(1) / 2).copied().flatten();
-    let certified = certified_curve(&radii);
-    let mut report = EvaluationRecord { confusion, certified, ..EvaluationRecord::default() };
-    keep(&mut report, "clean_accuracy", metrics::accuracy(&predicted, &labels));
-    keep(&mut report, "class_recall", recall);
+    let mut report = measure_answers(&predicted, test, victim_class);
+    report.certified = certified_curve(&radii);
     keep(&mut report, "median_certified_radius", median.map(|radius| radius as f64));
     report
 }

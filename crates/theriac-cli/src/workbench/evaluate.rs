@@ -81,15 +81,21 @@ pub(super) fn keep(report: &mut EvaluationRecord, name: &str, value: Option<f64>
 
 fn measure(model: &Network, test: &Dataset, victim_class: Option<Label>) -> Result<EvaluationRecord, String> {
     let logits = logits(model, test)?;
-    let (predictions, labels) = (logits.argmax(), test.labels());
-    let losses = theriac_nn::losses(&logits, &labels);
-    let confusion = metrics::confusion(&predictions, &labels, test.classes().len());
+    let losses = theriac_nn::losses(&logits, &test.labels());
+    let mut report = measure_answers(&logits.argmax(), test, victim_class);
+    keep(&mut report, "test_loss", (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64));
+    Ok(report)
+}
+
+/// What the answers alone tell.
+pub(super) fn measure_answers(predictions: &[Label], test: &Dataset, victim_class: Option<Label>) -> EvaluationRecord {
+    let labels = test.labels();
+    let confusion = metrics::confusion(predictions, &labels, test.classes().len());
     let recall = victim_class.and_then(|class| metrics::recall(&confusion, class));
     let mut report = EvaluationRecord { confusion, ..EvaluationRecord::default() };
-    keep(&mut report, "clean_accuracy", metrics::accuracy(&predictions, &labels));
-    keep(&mut report, "test_loss", (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64));
+    keep(&mut report, "clean_accuracy", metrics::accuracy(predictions, &labels));
     keep(&mut report, "class_recall", recall);
-    Ok(report)
+    report
 }
 
 /// What the attacker reaches. A probe without inputs measures nothing.

@@ -88,12 +88,8 @@ impl burn::module::ModuleVisitor for Gathered {
 
 fn agree(found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
     assert_eq!(found.len(), expected.len());
-    // What all but cancels is as exact as the values that cancel, which are as large as others.
-    let largest =
-        expected.iter().flat_map(|(_, values)| values).fold(0.0f32, |largest, value| largest.max(value.abs()));
     for ((name, found), (_, expected)) in found.iter().zip(expected) {
-        let cancelled = found.iter().zip(expected).all(|(one, other)| (one - other).abs() <= 1e-5 * largest);
-        assert!(alike(found, expected) || cancelled, "{name}: {found:?} {expected:?}, largest {largest}");
+        assert!(alike(found, expected), "{name}: {found:?} {expected:?}");
     }
 }
 
@@ -203,7 +199,16 @@ proptest! {
         let fresh = || init::initialise(Block::new(channels[0], channels[1], stride, &device), &Seeds::new(1)).train();
         let images = noise([batch, channels[0], size[0], size[1]], "images", &device);
         let rows = |block: &Block, images: Tensor<4>| block.forward(to_rows(images)).permute([0, 3, 1, 2]);
-        agree(&outcome(&fresh(), images.clone(), rows), &outcome(&fresh(), images, Block::stock));
+        let (found, expected) = (outcome(&fresh(), images.clone(), rows), outcome(&fresh(), images, Block::stock));
+        // The common factor of all channels' scales has no effect either, so with two channels the gradients of the scales are what is left
+        // of much larger terms. For 3 images of 9 x 10 and 2 to 2 channels the true ones are 0.0013819 and -0.0015649 (in double precision);
+        // ours are 9e-7 and 1e-7 off, the framework's 7e-7 and 2e-6, where the largest gradient is 27.
+        let largest = expected.iter().flat_map(|(_, values)| values).fold(0.0f32, |most, value| most.max(value.abs()));
+        let rest = |(one, other): &((String, Vec<f32>), (String, Vec<f32>))| {
+            !one.0.ends_with("norm1.gamma") || one.1.iter().zip(&other.1).any(|(a, b)| (a - b).abs() > 2e-7 * largest)
+        };
+        let (found, expected): (Vec<_>, Vec<_>) = found.into_iter().zip(expected).filter(rest).unzip();
+        agree(&found, &expected);
     }
 }
 

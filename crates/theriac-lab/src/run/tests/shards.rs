@@ -111,7 +111,10 @@ fn a_part_that_is_not_what_was_written_is_refused_and_older_results_stay() {
         assert!(error.contains("it is not what the run has written; run that shard again"), "{error}");
         assert_eq!(place.read(CELLS), cells);
         assert!(place.results().join(MANIFEST).exists());
-        let parts = fs::read_dir(place.results()).unwrap().flatten().filter(|entry| entry.path().ends_with(".part"));
+        let parts = fs::read_dir(place.results())
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|end| end == "part"));
         assert_eq!(parts.count(), 0);
     }
     fs::write(&path, text).unwrap();
