@@ -132,7 +132,14 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
             link: "https://arxiv.org/abs/1811.00636",
         }],
         SpectralSignatures::PARAMS,
-    ),
+    )
+    .verified(&[
+        theriac_core::Verified {
+            against: "numpy 2.1.3 SVD, 308 samples with planted poison (scripts/verify/vetting.py)",
+            agreement: "tau to a relative 6e-13, the same 47 samples removed",
+        },
+        theriac_core::Verified { against: "ART 1.20.1 on centred features", agreement: "agrees with numpy to 2e-13" },
+    ]),
     check,
 };
 
