@@ -47,7 +47,7 @@
 //! attack), at rates 0.1 and 0.3:
 //! ```text
 //! label-flip, symmetric     85.2 +- 1.9   83.9 +- 1.3
-//! random, second            85.1 +- 0.6   81.2 +- 0.7        random, least       85.5 +- 0.4   78.5 +- 1.4
+//! random, second            85.2 +- 0.6   81.2 +- 0.7        random, least       85.5 +- 0.4   78.5 +- 1.4
 //! uncertain, second         85.2 +- 0.6   82.9 +- 0.4        uncertain, least    83.5 +- 1.7   67.5 +- 1.4
 //! confident, second         77.9 +- 2.0   57.3 +- 2.0        confident, least    77.6 +- 0.8   57.9 +- 2.1
 //! loss, least               78.0 +- 1.1   59.4 +- 1.7        the same, 5 rounds  77.0 +- 1.3   58.8 +- 1.7
