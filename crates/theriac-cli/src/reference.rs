@@ -18,6 +18,9 @@ pub struct Reference {
     /// The folder of the crates, where the methods' files are.
     #[arg(long, default_value = "crates", value_name = "FOLDER")]
     sources: PathBuf,
+    /// A results folder: draw the pictures of the methods in it anew. `docs/methods/pictures.toml` has them all.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "check")]
+    pictures: Option<PathBuf>,
     /// Write nothing; fail if a page is not what it would be.
     #[arg(long)]
     check: bool,
@@ -25,6 +28,14 @@ pub struct Reference {
 
 impl Reference {
     pub fn execute(self) -> Result<ExitCode, Failure> {
+        if let Some(results) = &self.pictures {
+            let images = self.folder.join("methods/images");
+            theriac_lab::files::create_folder(&images)?;
+            let drawn = theriac_report::method_pictures(&theriac_report::Results::read(results)?);
+            for (name, picture) in drawn.map_err(theriac_report::ReportError::from)? {
+                theriac_lab::files::write_atomically(&images.join(format!("{name}.svg")), picture.as_bytes())?;
+            }
+        }
         let mut stale = Vec::new();
         for (name, text) in self.pages()? {
             let path = self.folder.join(name);

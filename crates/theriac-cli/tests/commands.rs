@@ -143,6 +143,25 @@ fn the_resolved_config_is_a_config_with_the_same_plan() {
 }
 
 #[test]
+fn every_row_of_a_leaderboard_links_to_a_config_that_needs_no_step_more() {
+    let desk = Desk::with_config(&common::with(SMALL, &[("seeds = 1", "seeds = [3, 1]")]));
+    desk.succeed(&["run", "study.toml", "--out", "results", "--quiet"]);
+    desk.succeed(&["leaderboard", "results/small", "--out", "board"]);
+    let configs = desk.ending_in("board", ".toml");
+    assert_eq!(configs.len(), String::from_utf8(desk.read("results/small/cells.jsonl")).unwrap().lines().count() / 2);
+    for config in &configs {
+        let plan = desk.succeed(&["plan", config.to_str().unwrap(), "--out", "results", "--json"]).json();
+        assert_eq!(plan["summary"]["in_store"], plan["summary"]["steps"], "{}", config.display());
+    }
+    let page = String::from_utf8(desk.read("board/leaderboard.html")).unwrap();
+    let links: BTreeSet<&str> =
+        page.split("href=\"configs/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let names: BTreeSet<&str> = configs.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(links, names);
+    assert!(desk.run(&["leaderboard", "nothing"]).stderr.contains("nothing/manifest.json"));
+}
+
+#[test]
 fn completions_know_the_commands() {
     let desk = Desk::new();
     for shell in ["bash", "zsh", "fish"] {
@@ -290,7 +309,8 @@ fn help_has_examples_and_exit_codes() {
     for part in ["Examples:", "theriac run configs/quickstart.toml", "Exit codes:", "  0 ", "  1 ", "  2 ", "  130 "] {
         assert!(told.contains(part), "`{part}` in:\n{told}");
     }
-    for command in ["run", "plan", "check", "report", "list", "explain", "data", "poison", "completions"] {
+    for command in ["run", "plan", "check", "report", "leaderboard", "list", "explain", "data", "poison", "completions"]
+    {
         assert!(told.contains(&format!("  {command} ")), "{command}");
         let page = desk.succeed(&[command, "--help"]).stdout;
         assert!(page.contains(&format!("Usage: theriac {command}")), "{page}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Label;
-use crate::record::RocPoint;
+use crate::record::{RocPoint, ScoreHistogram};
 
 /// The most points that [`roc`] answers with.
 pub const ROC_POINTS: usize = 200;
@@ -167,6 +167,32 @@ pub fn roc(scores: &[f64], poisoned: &[bool]) -> Vec<RocPoint> {
     kept.into_iter().map(|at| RocPoint { fpr: points[at].0, tpr: points[at].1 }).collect()
 }
 
+/// The bins of a [`score_histogram`].
+pub const BINS: usize = 40;
+
+/// How the scores of clean and poisoned samples lie, in [`BINS`] bins. A far outlier must not push all others into one bin: the bins
+/// span what is left when the farthest thousandth of the scores is set aside at each end, and what lies beyond counts in the outer
+/// bins. `None` where [`auroc`] is `None`.
+///
+/// # Panics
+/// When the two are not equally long.
+pub fn score_histogram(scores: &[f64], poisoned: &[bool]) -> Option<ScoreHistogram> {
+    auroc(scores, poisoned)?;
+    let mut sorted: Vec<f64> = scores.iter().copied().filter(|score| score.is_finite()).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let aside = sorted.len() / 1000;
+    let (low, high) = (*sorted.get(aside)?, *sorted.get(sorted.len() - 1 - aside)?);
+    let mut histogram = ScoreHistogram { low, high, clean: vec![0; BINS], poisoned: vec![0; BINS] };
+    // Dividing both first keeps differences of huge scores finite.
+    let width = (high / BINS as f64 - low / BINS as f64).max(f64::MIN_POSITIVE);
+    for (score, poisoned) in scores.iter().zip(poisoned) {
+        let bin = ((score.clamp(low, high) - low) / width).min((BINS - 1) as f64) as usize;
+        let counts = if *poisoned { &mut histogram.poisoned } else { &mut histogram.clean };
+        counts[bin] += 1;
+    }
+    Some(histogram)
+}
+
 /// The indices of at most `most` points that describe the line through `points`: its ends, and then again and again the
 /// point that is farthest from the line so far (Ramer, Douglas and Peucker), until all others lie on it.
 fn thin(points: &[(f64, f64)], most: usize) -> Vec<usize> {
@@ -249,6 +275,21 @@ mod tests {
         // One score for all is worth nothing.
         near(auroc(&[7.0; 4], &[true, false, true, false]), 0.5);
         assert_eq!(points(&roc(&[0.0, -0.0], &[true, false])), [(0.0, 0.0), (1.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_histogram_counts_every_score_and_sets_outliers_aside() {
+        let scores: Vec<f64> = (0..2000).map(f64::from).chain([1e300, f64::INFINITY]).collect();
+        let poisoned: Vec<bool> = scores.iter().map(|score| *score >= 1000.0).collect();
+        let found = score_histogram(&scores, &poisoned).unwrap();
+        assert_eq!((found.low, found.high), (2.0, 1998.0));
+        assert_eq!((found.clean.iter().sum::<u64>(), found.poisoned.iter().sum::<u64>()), (1000, 1002));
+        assert_eq!((found.clean[BINS - 1], found.poisoned[0]), (0, 0));
+        // Bins of 49.9: the first holds 0 to 51, the second 52 to 101.
+        assert_eq!(found.clean[..2], [52, 50]);
+        let equal = score_histogram(&[3.0; 4], &[true, false, true, false]).unwrap();
+        assert_eq!((equal.low, equal.high, equal.clean[0], equal.poisoned[0]), (3.0, 3.0, 2, 2));
+        assert_eq!(score_histogram(&[1.0], &[true]), None);
     }
 
     // The numbers were computed once with scikit-learn 1.9.1: `roc_auc_score`, `average_precision_score`, `roc_curve`

@@ -128,6 +128,19 @@ pub struct CertifiedPoint {
     pub accuracy: f64,
 }
 
+/// How the scores of a detection lie: samples counted in bins of equal width.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoreHistogram {
+    /// Where the first bin begins. Lower scores are counted in it.
+    pub low: f64,
+    /// Where the last bin ends. Higher scores are counted in it.
+    pub high: f64,
+    /// Clean samples in each bin.
+    pub clean: Vec<u64>,
+    /// Poisoned samples (for a guard: triggered inputs) in each bin.
+    pub poisoned: Vec<u64>,
+}
+
 /// One cell: data set x model x training x attack x defense x seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {
@@ -163,6 +176,9 @@ pub struct CellRecord {
     pub curve: Vec<EpochRecord>,
     /// The detection curve of a vetting or guarding defense; empty otherwise.
     pub roc: Vec<RocPoint>,
+    /// How the scores behind that curve lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoreHistogram>,
     /// The certified accuracy by budget; empty unless the defense certifies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certified: Vec<CertifiedPoint>,
@@ -194,6 +210,9 @@ pub struct EvaluationRecord {
     pub confusion: Vec<Vec<u64>>,
     /// A guard's detection curve.
     pub roc: Vec<RocPoint>,
+    /// How a guard's scores lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<ScoreHistogram>,
     /// The certified accuracy by budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certified: Vec<CertifiedPoint>,
@@ -232,6 +251,9 @@ pub struct VetRecord {
     pub roc: Vec<RocPoint>,
     /// One score per training sample, higher is more suspicious.
     pub scores: Vec<f64>,
+    /// How these scores lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<ScoreHistogram>,
 }
 
 /// What a poisoning step reports beside its change set.
@@ -363,6 +385,9 @@ pub struct StepRecord {
     pub peak_memory_mib: f64,
     /// The hash of the main file that it left: weights, change set or metrics.
     pub output: String,
+    /// The addresses of the steps that it stands on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
 }
 
 #[cfg(test)]

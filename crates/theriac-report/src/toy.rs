@@ -26,6 +26,7 @@ pub fn cell(attack: &MethodRecord, defense: &MethodRecord, seed: u64, metrics: &
         metrics: metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         confusion: Vec::new(),
         curve: Vec::new(),
+        scores: None,
         certified: Vec::new(),
         inspection: None,
         roc: Vec::new(),

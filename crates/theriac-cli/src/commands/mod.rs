@@ -61,6 +61,8 @@ enum Command {
     Rerun(run::Rerun),
     /// Write the tables, figures and the report of a results folder anew.
     Report(run::Report),
+    /// Rank the defenses of results folders and write a sortable page, with the config of every row.
+    Leaderboard(run::Leaderboard),
     /// Show results, compare two of them, put shards together.
     Results(results::Results),
     /// List, verify and clean up the store of finished steps.
@@ -157,6 +159,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Check(command) => command.execute(),
         Command::Rerun(command) => command.execute(),
         Command::Report(command) => command.execute(),
+        Command::Leaderboard(command) => command.execute(),
         Command::Results(command) => command.execute(),
         Command::Store(command) => command.execute(),
         Command::List(command) => command.execute(),

@@ -271,6 +271,24 @@ impl Report {
     }
 }
 
+#[derive(Args, Debug)]
+pub struct Leaderboard {
+    /// Results folders, such as `results/mnist-grid`.
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+    /// Folder for the leaderboard.
+    #[arg(long, default_value = "results/leaderboard", value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Leaderboard {
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        theriac_report::leaderboard(&self.folders, &self.out)?;
+        note(format_args!("leaderboard: {}", self.out.join("leaderboard.html").display()));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Whether the report was written after the results. A run that was killed between the two leaves the report of an earlier one.
 fn is_newer(page: &Path, manifest: &Path) -> bool {
     let age = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified());

@@ -146,6 +146,7 @@ fn measure_guarded(
     keep(report, "fpr", rates.fpr);
     keep(report, "auroc", metrics::auroc(&scores, &triggered));
     report.roc = metrics::roc(&scores, &triggered);
+    report.histogram = metrics::score_histogram(&scores, &triggered);
     Ok(())
 }
 

@@ -49,7 +49,8 @@ impl Workbench {
         keep("average_precision", metrics::average_precision(&verdict.scores, &poisoned));
         keep("flagged", Some(flagged.len() as f64 / data.len().max(1) as f64));
         let roc = metrics::roc(&verdict.scores, &poisoned);
-        let report = VetRecord { metrics: found, roc, scores: verdict.scores };
+        let histogram = metrics::score_histogram(&verdict.scores, &poisoned);
+        let report = VetRecord { metrics: found, roc, scores: verdict.scores, histogram };
         Ok(vec![(CHANGES.to_owned(), verdict.changes.encode()), ("vet.json".to_owned(), json(&report))])
     }
 }

@@ -65,6 +65,7 @@ pub(super) fn assemble(
             confusion: Vec::new(),
             curve: Vec::new(),
             roc: Vec::new(),
+            scores: None,
             certified: Vec::new(),
             inspection: None,
             poisoned_by_class: Vec::new(),
@@ -125,6 +126,7 @@ fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) ->
         let vet: VetRecord = reader.read(vet, VET)?;
         metrics.extend(vet.metrics);
         record.roc = vet.roc;
+        record.scores = vet.histogram;
     }
     if let Some(inspect) = cell.inspect {
         let inspection: InspectRecord = reader.read(inspect, INSPECT)?;
@@ -135,6 +137,7 @@ fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) ->
     metrics.extend(own.metrics);
     if !own.roc.is_empty() {
         record.roc = own.roc;
+        record.scores = own.histogram;
     }
     record.confusion = own.confusion;
     record.certified = own.certified;

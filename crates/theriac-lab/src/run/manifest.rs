@@ -31,6 +31,7 @@ pub(super) fn manifest(
             seconds: kept.spent.seconds,
             peak_memory_mib: kept.spent.peak_memory_mib,
             output: kept.output.map(|digest| digest.to_string()).unwrap_or_default(),
+            inputs: planned.inputs.iter().map(|&input| plan.steps[input].address.to_string()).collect(),
         })
     };
     Manifest {

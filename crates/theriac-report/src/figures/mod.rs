@@ -5,6 +5,7 @@ mod curves;
 mod detection;
 mod filters;
 mod heat;
+pub mod scores;
 mod sweep;
 
 use theriac_core::record::MethodRecord;
@@ -66,6 +67,7 @@ pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotE
     all.extend(heat::figure(setting)?);
     all.extend(filters::figure(setting)?);
     all.extend(detection::figures(setting, methods)?);
+    all.extend(scores::figures(setting)?);
     all.extend(curves::figures(setting)?);
     all.extend(confusion::figures(setting, methods)?);
     Ok(all)

@@ -5,7 +5,7 @@ mod experiment;
 mod gallery;
 mod measured;
 mod reproduce;
-mod table;
+pub(crate) mod table;
 mod threat;
 mod unmeasured;
 
@@ -19,7 +19,7 @@ use crate::input::Results;
 use crate::plot::{DARK_MODE, escape};
 use crate::setting::Setting;
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// The whole page. `figures` holds those of each setting.
 pub fn page(

@@ -83,6 +83,21 @@ impl Axis {
         Self { label: "epoch".to_owned(), low: 0.8, high: last as f64 + 0.2, logarithmic: false, ticks }
     }
 
+    /// Numbers in whatever unit they have, from `low` to `high`, with round ticks inside.
+    pub fn numbers(label: &str, low: f64, high: f64) -> Self {
+        // A range of no width, or of one too small for its place on the number line, becomes one that can be drawn.
+        let span = (high - low).max(low.abs() * 1e-9).max(1e-300);
+        let scale = 10f64.powf((span / 4.0).log10().floor());
+        let step = [1.0, 2.0, 5.0].map(|step| step * scale).into_iter().find(|step| span / step <= 4.0);
+        let step = step.unwrap_or(10.0 * scale);
+        let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
+        let first = (low / step).ceil();
+        let multiples = (0..5).map(|index| (first + f64::from(index)) * step).filter(|tick| *tick <= low + span);
+        let write = |tick: f64| if tick.abs() >= 1e6 { format!("{tick:e}") } else { format!("{tick:.digits$}") };
+        let ticks = multiples.map(|tick| (tick, write(tick))).collect();
+        Self { label: label.to_owned(), low, high: low + span, logarithmic: false, ticks }
+    }
+
     /// Whether `value` lies between the ends.
     pub fn holds(&self, value: f64) -> bool {
         (self.low - 1e-9..=self.high + 1e-9).contains(&value)
@@ -139,6 +154,14 @@ mod tests {
         let axis = Axis::swept("rate", &[0.0, 0.5, 1.0]);
         assert!((axis.place(0.5) - 0.5).abs() < 1e-9);
         assert_eq!(axis.label, "rate");
+    }
+
+    #[test]
+    fn numbers_have_round_ticks_at_every_scale() {
+        assert_eq!(texts(&Axis::numbers("", -0.3, 1.1)), ["0.0", "0.5", "1.0"]);
+        assert_eq!(texts(&Axis::numbers("", 12.0, 431.0)), ["200", "400"]);
+        assert_eq!(texts(&Axis::numbers("", 0.001, 0.0046)), ["0.001", "0.002", "0.003", "0.004"]);
+        assert!(Axis::numbers("", 3.0, 3.0).place(3.0).is_finite());
     }
 
     #[test]
