@@ -245,6 +245,17 @@ impl Dataset {
         Self { rows, ..self.clone() }
     }
 
+    /// The same samples with other images: one block of pixels, `[sample, channel, row, column]`.
+    ///
+    /// # Panics
+    /// When the block does not hold one image a sample.
+    pub fn with_pixels(&self, pixels: impl Into<Arc<[u8]>>) -> Self {
+        let base = pixels.into();
+        assert_eq!(base.len(), self.len() * self.shape.len(), "one image a sample");
+        let rows = self.rows.iter().enumerate().map(|(at, row)| Row { pixels: Pixels::Base(at as u32), ..*row });
+        Self { rows: Arc::new(rows.collect()), base, overlay: Arc::default(), ..self.clone() }
+    }
+
     /// Where the sample with `id` stands. Linear; use [`Dataset::positions`] for many.
     pub fn position(&self, id: SampleId) -> Option<usize> {
         self.rows.iter().position(|row| row.id == id)
@@ -371,6 +382,15 @@ mod tests {
         let error = Dataset::new("toy", shape, names(2), vec![], &[0]).unwrap_err();
         assert_eq!(error, DatasetError::Empty { name: "toy".into(), shape });
         assert!(error.to_string().ends_with("images of 0x2 pixels in 1 channels are empty"), "{error}");
+    }
+
+    #[test]
+    fn other_pixels_leave_ids_and_labels() {
+        let data = Dataset::new("toy", SHAPE, names(2), vec![1, 2, 3, 4], &[0, 1]).unwrap().select(&[1, 0, 1]);
+        let other = data.with_pixels(vec![9, 8, 7, 6, 5, 4]);
+        assert_eq!((other.image(0), other.image(2), data.image(0)), (&[9, 8][..], &[5, 4][..], &[3, 4][..]));
+        let ids = |data: &Dataset| (0..data.len()).map(|index| data.id(index)).collect::<Vec<_>>();
+        assert_eq!((ids(&other), other.labels(), other.next_id()), (ids(&data), data.labels(), data.next_id()));
     }
 
     #[test]

@@ -46,7 +46,7 @@
 
 use theriac_core::{ChangeSet, Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Role, Stage, Values, config};
 
-use crate::neighbours::map_neighbours;
+use crate::neighbours::{map_neighbours, unit_rows};
 use crate::vetting::{check_features, removal};
 use crate::{Checked, Defense, DefenseEntry, DefenseError, Verdict, VetContext};
 
@@ -100,8 +100,8 @@ impl Defense for DeepKnn {
         check_features(context)?;
         let data = context.data;
         let (labels, classes) = (data.labels(), data.classes().len());
-        let votes = map_neighbours(context.features, self.k, |index, neighbours| {
-            Vote::new(labels[index], neighbours.iter().map(|&other| labels[other]), classes)
+        let votes = map_neighbours(&unit_rows(context.features), self.k, |index, neighbours| {
+            Vote::new(labels[index], neighbours.iter().map(|other| labels[other.index]), classes)
         });
 
         let scores = votes.iter().map(|vote| 1.0 - vote.agreement).collect();
@@ -135,7 +135,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         ],
         DeepKnn::PARAMS,
     )
-    .at_version(2)
+    .at_version(3)
     .verified(&[theriac_core::Verified {
         against: "scikit-learn 1.9.1 NearestNeighbors, brute force, 308 samples (scripts/verify/vetting.py)",
         agreement: "the same score for every sample, the same 14 suspicious ones and new labels",

@@ -1,5 +1,6 @@
 //! The defenses. One defense, one file; [`DEFENSES`] is the registry.
 
+mod jpeg;
 mod linear_algebra;
 mod neighbours;
 #[cfg(test)]
@@ -22,8 +23,10 @@ theriac_core::registry! {
     pub mod spectral_signatures;
     pub mod activation_clustering;
     pub mod deep_knn;
+    pub mod outliers;
     pub mod adversarial_training;
     pub mod augmentation;
+    pub mod jpeg_gray;
     pub mod fine_tuning;
     pub mod strip;
 }

@@ -50,7 +50,7 @@ use rayon::prelude::*;
 use theriac_core::{Facts, Hook, Matrix, MethodInfo, Paper, ParamError, Range, Values, config};
 
 use crate::linear_algebra::principal_coordinates;
-use crate::vetting::{check_features, most_suspicious, removal};
+use crate::vetting::{check_features, most_suspicious, rank_shares, removal};
 use crate::{Checked, Defense, DefenseEntry, DefenseError, Verdict, VetContext};
 
 config! {
@@ -83,18 +83,6 @@ impl SpectralSignatures {
 fn outlier_scores(features: &Matrix, members: &[usize]) -> Result<Vec<f64>, DefenseError> {
     let projections = principal_coordinates(features, members, 1)?; // [1, members]
     Ok(projections.iter().map(|projection| projection * projection).collect())
-}
-
-/// For each value the share of smaller ones; ties count half.
-fn rank_shares(values: &[f64]) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let share = |value: &f64| {
-        let smaller = sorted.partition_point(|other| other < value);
-        let smaller_or_equal = sorted.partition_point(|other| other <= value);
-        (smaller + smaller_or_equal) as f64 / (2 * values.len()) as f64
-    };
-    values.iter().map(share).collect()
 }
 
 impl Defense for SpectralFilter {
@@ -180,12 +168,6 @@ mod tests {
         let values = [("expected".to_owned(), 0.7.into())].into();
         let errors = check(&values, &Case::clean(1, 2).facts()).err().unwrap();
         assert_eq!(errors[0].key, "expected");
-    }
-
-    #[test]
-    fn ranks_count_ties_half() {
-        assert_eq!(rank_shares(&[5.0, 1.0, 5.0, 0.0]), [0.75, 0.375, 0.75, 0.125]);
-        assert!(rank_shares(&[]).is_empty());
     }
 
     #[test]

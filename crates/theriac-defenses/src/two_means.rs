@@ -3,6 +3,7 @@
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use theriac_core::seed::Stream;
+use theriac_kernels::Cpu;
 
 /// Lloyd's iterations end by themselves, nearly always within a few dozen; this bounds the rest.
 const ITERATIONS: usize = 300;
@@ -27,9 +28,10 @@ impl Clusters {
 
 /// The best of `restarts` runs: the first with the smallest inertia. `points` are `[dimensions, samples]`.
 pub(crate) fn two_means(points: &DMatrix<f64>, restarts: usize, stream: &mut Stream) -> Clusters {
-    let mut best = lloyd(points, start(points, stream));
+    let columns = points.transpose(); // [samples, dimensions]: long runs, which fit into vectors
+    let mut best = lloyd(points, &columns, start(points, stream));
     for _ in 1..restarts {
-        let run = lloyd(points, start(points, stream));
+        let run = lloyd(points, &columns, start(points, stream));
         if run.inertia < best.inertia {
             best = run;
         }
@@ -41,12 +43,12 @@ pub(crate) fn two_means(points: &DMatrix<f64>, restarts: usize, stream: &mut Str
 /// proportional to its squared distance from the first.
 fn start(points: &DMatrix<f64>, stream: &mut Stream) -> [DVector<f64>; 2] {
     let first = points.column(stream.below(points.ncols())).into_owned();
-    let distances: Vec<f64> = points.column_iter().map(|point| (point - &first).norm_squared()).collect();
-    let mut left = stream.uniform() * distances.iter().sum::<f64>();
+    let squares: Vec<f64> = rows(points).map(|point| squared(point, first.as_slice())).collect();
+    let mut left = stream.uniform() * squares.iter().sum::<f64>();
     let mut second = 0;
-    for (index, &distance) in distances.iter().enumerate().filter(|(_, distance)| **distance > 0.0) {
+    for (index, &square) in squares.iter().enumerate().filter(|(_, square)| **square > 0.0) {
         second = index;
-        left -= distance;
+        left -= square;
         if left < 0.0 {
             break;
         }
@@ -54,25 +56,41 @@ fn start(points: &DMatrix<f64>, stream: &mut Stream) -> [DVector<f64>; 2] {
     [first, points.column(second).into_owned()]
 }
 
-fn lloyd(points: &DMatrix<f64>, mut centres: [DVector<f64>; 2]) -> Clusters {
-    let mut assignment = Vec::new();
+fn lloyd(points: &DMatrix<f64>, columns: &DMatrix<f64>, mut centres: [DVector<f64>; 2]) -> Clusters {
+    let samples = points.ncols();
+    let everyone = columns.row_sum_tr();
+    let mut second = DVector::from_element(samples, f64::NAN); // 1 in the second cluster, 0 in the first
     for _ in 0..ITERATIONS {
-        let nearest = |distances: [f64; 2]| usize::from(distances[1] < distances[0]);
-        let moved: Vec<usize> = distances(points, &centres).map(nearest).collect();
-        if moved == assignment {
+        // Nearer to the second centre is whoever lies beyond the plane half way between the two.
+        let direction = &centres[1] - &centres[0];
+        let half_way = (&centres[0] + &centres[1]).dot(&direction) / 2.0;
+        let moved = (columns * direction).map(|along| f64::from(u8::from(along > half_way)));
+        if moved == second {
             break;
         }
-        assignment = moved;
-        for (cluster, centre) in centres.iter_mut().enumerate() {
-            let members: Vec<usize> = (0..assignment.len()).filter(|&index| assignment[index] == cluster).collect();
-            // An emptied cluster keeps its centre and may win points back.
-            if !members.is_empty() {
-                *centre = points.select_columns(&members).column_mean();
-            }
+        second = moved;
+        let sum = columns.tr_mul(&second);
+        let count = second.sum();
+        // An emptied cluster keeps its centre and may win points back.
+        if count > 0.0 {
+            centres[1] = &sum / count;
+        }
+        if count < samples as f64 {
+            centres[0] = (&everyone - sum) / (samples as f64 - count);
         }
     }
+    let assignment: Vec<usize> = second.iter().map(|&second| usize::from(second == 1.0)).collect();
     let own = distances(points, &centres).zip(&assignment).map(|(distances, &cluster)| distances[cluster]);
     Clusters { inertia: own.sum(), assignment, centres }
+}
+
+/// The points, one after the other.
+fn rows(points: &DMatrix<f64>) -> impl Iterator<Item = &[f64]> {
+    points.as_slice().chunks_exact(points.nrows().max(1))
+}
+
+fn squared(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 /// The squared distances of each point to both centres.
@@ -80,10 +98,13 @@ pub(crate) fn distances<'a>(
     points: &'a DMatrix<f64>,
     centres: &'a [DVector<f64>; 2],
 ) -> impl Iterator<Item = [f64; 2]> + 'a {
-    let squared = |a: &[f64], b: &DVector<f64>| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
-    let columns = points.as_slice().chunks_exact(points.nrows().max(1));
-    columns.map(move |point| [squared(point, &centres[0]), squared(point, &centres[1])])
+    rows(points).map(move |point| [0, 1].map(|centre| squared(point, centres[centre].as_slice())))
 }
+
+/// Points that are compared with one other at a time: their distances should stay in the first-level cache.
+const RUN: usize = 256;
+/// Sums side by side, which fit into vectors.
+const LANES: usize = 8;
 
 /// The mean silhouette (Rousseeuw 1987): (b - a) / max(a, b), with a the mean distance of a point to the others of
 /// its cluster and b that to the points of the other cluster; 0 for a point alone in its cluster. 0 if there is only
@@ -94,17 +115,15 @@ pub(crate) fn silhouette(points: &DMatrix<f64>, clusters: &Clusters) -> f64 {
     if sizes.contains(&0) {
         return 0.0;
     }
-    let rows: Vec<&[f64]> = points.as_slice().chunks_exact(points.nrows()).collect();
+    let columns = points.transpose(); // [samples, dimensions]
+    let second: Vec<f64> = clusters.assignment.iter().map(|&cluster| cluster as f64).collect();
     let one = |index: usize| {
         let own = clusters.assignment[index];
         if sizes[own] == 1 {
             return 0.0;
         }
-        let mut sums = [0.0; 2];
-        for (row, &cluster) in rows.iter().zip(&clusters.assignment) {
-            let squared: f64 = row.iter().zip(rows[index]).map(|(a, b)| (a - b) * (a - b)).sum();
-            sums[cluster] += squared.sqrt();
-        }
+        let [all, second] = Cpu::best().vectorised(|| distance_sums(&columns, index, &second));
+        let sums = [all - second, second];
         let (a, b) = (sums[own] / (sizes[own] - 1) as f64, sums[1 - own] / sizes[1 - own] as f64);
         let largest = a.max(b);
         if largest > 0.0 { (b - a) / largest } else { 0.0 }
@@ -112,6 +131,31 @@ pub(crate) fn silhouette(points: &DMatrix<f64>, clusters: &Clusters) -> f64 {
     // Collected before it is summed: the order of the sum must not depend on threads.
     let values: Vec<f64> = (0..samples).into_par_iter().map(one).collect();
     values.iter().sum::<f64>() / samples as f64
+}
+
+/// The summed distances of the point at `index` to all points, and to those that `marked` has a 1 for.
+#[inline(always)]
+fn distance_sums(columns: &DMatrix<f64>, index: usize, marked: &[f64]) -> [f64; 2] {
+    let mut sums = [[0.0; LANES]; 2];
+    let mut squares = [0.0; RUN];
+    for (run, marked) in marked.chunks(RUN).enumerate() {
+        let squares = &mut squares[..marked.len()];
+        squares.fill(0.0);
+        for column in columns.as_slice().chunks_exact(columns.nrows()) {
+            let own = column[index];
+            for (square, value) in squares.iter_mut().zip(&column[run * RUN..]) {
+                *square += (value - own) * (value - own);
+            }
+        }
+        for (squares, marked) in squares.chunks(LANES).zip(marked.chunks(LANES)) {
+            for (lane, (square, marked)) in squares.iter().zip(marked).enumerate() {
+                let distance = square.sqrt();
+                sums[0][lane] += distance;
+                sums[1][lane] += distance * marked;
+            }
+        }
+    }
+    sums.map(|sums| sums.iter().sum())
 }
 
 #[cfg(test)]

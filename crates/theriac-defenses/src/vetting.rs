@@ -31,6 +31,18 @@ pub(crate) fn budget(context: &VetContext, fraction: f64, matches: &str) -> Resu
     }
 }
 
+/// For each value the share of smaller ones; ties count half.
+pub(crate) fn rank_shares(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let share = |value: &f64| {
+        let smaller = sorted.partition_point(|other| other < value);
+        let smaller_or_equal = sorted.partition_point(|other| other <= value);
+        (smaller + smaller_or_equal) as f64 / (2 * values.len()) as f64
+    };
+    values.iter().map(share).collect()
+}
+
 /// The `count` highest-scored of `members`; the earlier one on ties.
 pub(crate) fn most_suspicious(members: &[usize], scores: &[f64], count: usize) -> Vec<usize> {
     let mut order = members.to_vec();
@@ -83,5 +95,11 @@ mod tests {
     #[test]
     fn ties_go_to_the_earlier_sample() {
         assert_eq!(most_suspicious(&[3, 1, 0, 2], &[0.5, 0.9, 0.5, 0.5], 3), [1, 0, 2]);
+    }
+
+    #[test]
+    fn ranks_count_ties_half() {
+        assert_eq!(rank_shares(&[5.0, 1.0, 5.0, 0.0]), [0.75, 0.375, 0.75, 0.125]);
+        assert!(rank_shares(&[]).is_empty());
     }
 }

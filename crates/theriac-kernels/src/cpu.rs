@@ -53,6 +53,12 @@ impl Cpu {
         }
     }
 
+    /// Runs plain loops compiled for this instruction set: as wide vectors as it has, where the compiler finds any. Nothing is fused or
+    /// reordered, so the results are the same bits on all of them.
+    pub fn vectorised<T>(self, work: impl FnOnce() -> T) -> T {
+        self.0.dispatch(work)
+    }
+
     /// Runs `task` compiled for this instruction set.
     pub(crate) fn run<T: WithSimd>(self, task: T) -> T::Output {
         self.0.dispatch(task)

@@ -9,5 +9,5 @@ mod schedule;
 mod train;
 
 pub use pgd::{Direction, Norm, Pgd};
-pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Recipe, Schedule, TrainConfig};
+pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Purifier, Recipe, Schedule, TrainConfig};
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -2,7 +2,7 @@
 
 use theriac_core::param::{FromValue, Value};
 use theriac_core::seed::Stream;
-use theriac_core::{Facts, Label, MethodInfo, ParamError, Range, Values, config};
+use theriac_core::{Dataset, Facts, Label, MethodInfo, ParamError, Range, Values, config};
 use theriac_nn::Network;
 use theriac_nn::burn::tensor::Tensor;
 
@@ -148,7 +148,10 @@ impl Minibatch {
     }
 }
 
-/// Changes a batch just before the step: adversarial training, mixing, purifying, and attacks on the training code.
+/// Answers with the same samples and labels in the same order, with other images.
+pub type Purifier = Box<dyn Fn(&Dataset) -> Dataset + Send + Sync>;
+
+/// Changes a batch just before the step: adversarial training, mixing, and attacks on the training code.
 pub trait BatchHook: Send + Sync {
     /// Answers with the batch to train on, given the network as it stands.
     fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch;
@@ -159,6 +162,8 @@ pub trait BatchHook: Send + Sync {
 pub struct Recipe {
     /// The checked parameters.
     pub config: TrainConfig,
+    /// Applied to the training data once, in order, before batches are drawn and augmented.
+    pub purifiers: Vec<Purifier>,
     /// Applied to every batch, in order.
     pub hooks: Vec<Box<dyn BatchHook>>,
     /// Steps whose loss lies below this go up the loss instead of down, in nats; infinity unlearns the data.

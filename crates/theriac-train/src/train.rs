@@ -110,7 +110,8 @@ pub fn train(
     let saved = session.resume().and_then(|state| Checkpoint::decode(&state, seeds));
     let resumed = saved.and_then(|saved| Some((Learner::resume(&network, recipe, &saved)?, saved)));
     let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, recipe), Checkpoint::default()));
-    with_lessons(set.train, config, seeds, (from.epoch, from.batch), |batches, lessons| {
+    let purified = recipe.purifiers.iter().fold(set.train.clone(), |data, purify| purify(&data));
+    with_lessons(&purified, config, seeds, (from.epoch, from.batch), |batches, lessons| {
         learn(learner, from, set, recipe, seeds, session, batches, lessons)
     })
 }

@@ -5,6 +5,7 @@ mod lines;
 mod pack;
 mod plan;
 pub mod pooled;
+pub mod products;
 mod shape;
 #[cfg(test)]
 mod tests;

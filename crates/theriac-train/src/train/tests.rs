@@ -319,3 +319,32 @@ fn below_the_bound_a_step_climbs() {
     assert!(down < 0.0 && up > 0.0, "{down} {up}");
     assert_eq!(loss_after(Some(0.1)), down);
 }
+
+#[test]
+fn purifiers_map_the_training_images_once_and_nothing_else() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (data, test) = (bars(240, 1), bars(120, 2));
+    let inverted = |data: &Dataset| {
+        let pixels: Vec<u8> = (0..data.len()).flat_map(|index| data.image(index)).map(|pixel| 255 - pixel).collect();
+        data.with_pixels(pixels)
+    };
+    let trained = |data: &Dataset, purifiers| {
+        let set = TrainingSet { train: data, test: &test, probe: None };
+        let recipe = Recipe { purifiers, ..recipe(3) };
+        train(network("mlp", "hidden=16", data, 7), set, &recipe, &Seeds::new(7), &()).unwrap()
+    };
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let purifier: crate::Purifier = Box::new(move |data| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        inverted(data)
+    });
+    let purified = trained(&data, vec![purifier]);
+    let expected = trained(&inverted(&data), Vec::new());
+    assert_eq!(purified.network.encode(), expected.network.encode());
+    assert_eq!((purified.curve, calls.load(Ordering::Relaxed)), (expected.curve, 1));
+    // Twice inverted is as before: they act in order, each on what the one before it left.
+    let twice = trained(&data, vec![Box::new(inverted), Box::new(inverted)]);
+    assert_eq!(twice.network.encode(), trained(&data, Vec::new()).network.encode());
+}
