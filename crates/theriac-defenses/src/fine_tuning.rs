@@ -20,7 +20,7 @@
 //! # Verified against
 //! The tests below: a model with planted wrong behaviour is repaired, a clean one keeps its accuracy.
 
-use theriac_core::{Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config, threat::samples_at};
+use theriac_core::{Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config, threat::samples_at};
 use theriac_nn::Network;
 use theriac_train::{Optimizer, Schedule, TrainConfig, TrainingSet, train};
 
@@ -44,21 +44,30 @@ impl Defense for FineTuning {
         let count = samples_at(self.trusted, pool.len()).max(2);
         let chosen = context.seeds.stream("trusted").choose(&pool, count);
         let trusted = context.trusted.select(&chosen);
-        let recipe = TrainConfig {
-            epochs: self.epochs,
-            lr: self.lr,
-            schedule: Schedule::Cosine,
-            optimizer: Optimizer::Sgd,
-            // Another optimizer's values of these two mean something else.
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            curve: false,
-            ..context.recipe.clone()
-        };
-        let set = TrainingSet { train: &trusted, test: &trusted, probe: None };
-        let trained = train(context.model.clone(), set, &recipe.into(), context.seeds, context.session)?;
-        Ok(trained.network)
+        fine_tune(context, &trusted, self.epochs, self.lr)
     }
+}
+
+/// Goes on training the suspect model on `data`, by the rule and the recipe above.
+pub(crate) fn fine_tune(
+    context: &RepairContext,
+    data: &Dataset,
+    epochs: usize,
+    lr: f64,
+) -> Result<Network, DefenseError> {
+    let recipe = TrainConfig {
+        epochs,
+        lr,
+        schedule: Schedule::Cosine,
+        optimizer: Optimizer::Sgd,
+        // Another optimizer's values of these two mean something else.
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        curve: false,
+        ..context.recipe.clone()
+    };
+    let set = TrainingSet { train: data, test: data, probe: None };
+    Ok(train(context.model.clone(), set, &recipe.into(), context.seeds, context.session)?.network)
 }
 
 /// The registry entry.
@@ -86,7 +95,7 @@ fn check(values: &Values, _facts: &Facts) -> Result<Box<dyn Defense>, Vec<ParamE
 mod tests {
     use super::*;
     use crate::testing::{stripes, toy_network};
-    use theriac_core::{ChangeSet, Dataset, Role, Seeds, Stage};
+    use theriac_core::{ChangeSet, Role, Seeds, Stage};
 
     fn accuracy(network: &Network, data: &Dataset) -> f64 {
         theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap()

@@ -5,6 +5,7 @@ mod linear_algebra;
 mod neighbours;
 #[cfg(test)]
 mod testing;
+mod trigger_reversal;
 mod two_means;
 mod vetting;
 
@@ -28,6 +29,7 @@ theriac_core::registry! {
     pub mod augmentation;
     pub mod jpeg_gray;
     pub mod fine_tuning;
+    pub mod neural_cleanse;
     pub mod strip;
 }
 

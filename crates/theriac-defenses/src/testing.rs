@@ -175,7 +175,8 @@ impl Case {
     }
 }
 
-/// The features on which other programs were run; see `scripts/verify/vetting.py`.
+/// The features on which other programs were run, see `scripts/verify/vetting.py`, and their network and images, see
+/// `scripts/verify/neural_cleanse.py`.
 pub(crate) struct Golden;
 
 impl Golden {
@@ -186,6 +187,29 @@ impl Golden {
         let poisoned = table.iter().map(|row| row[1] == 1.0).collect();
         let values = table.iter().flat_map(|row| &row[2..]).map(|&value| value as f32).collect();
         Case::with_poison(&labels, Matrix::new(table[0].len() - 2, values), poisoned)
+    }
+
+    /// A network for three classes of 6 x 6 images.
+    pub fn network() -> theriac_nn::Network {
+        let facts = Facts { shape: Shape { channels: 1, height: 6, width: 6 }, classes: CLASSES, train: 8, test: 0 };
+        let (normalisation, device) = (theriac_nn::Normalisation(vec![(0.4, 0.25)]), theriac_nn::device::open("cpu"));
+        let values = [("hidden".to_owned(), 6u64.into())].into();
+        let seeds = Seeds::new(1);
+        let network =
+            theriac_nn::Network::named("mlp", &values, &facts, normalisation, &device.unwrap(), &seeds).unwrap();
+        let mut weights = theriac_nn::parameters::read(&network.module);
+        let names = [("hidden", "weight"), ("hidden", "bias"), ("head", "weight"), ("head", "bias")];
+        for (tensor, (layer, part)) in Self::table(include_str!("../tests/golden/network.csv")).iter().zip(names) {
+            let mut found = weights.iter_mut().filter(|(name, _)| name.contains(layer) && name.ends_with(part));
+            found.next().unwrap().1.values = tensor.iter().map(|&value| value as f32).collect();
+        }
+        theriac_nn::Network { module: theriac_nn::parameters::write(network.module, &weights).unwrap(), ..network }
+    }
+
+    /// The pixels of eight images.
+    pub fn images() -> Vec<u8> {
+        let table = Self::table(include_str!("../tests/golden/neural_cleanse.csv"));
+        table[..8].iter().flatten().map(|&pixel| pixel as u8).collect()
     }
 
     /// The numbers below the header of a table.
