@@ -2,6 +2,7 @@
 
 mod backdoor;
 mod common;
+mod one_image;
 mod pattern;
 mod planting;
 #[cfg(test)]
@@ -21,6 +22,9 @@ theriac_core::registry! {
     mod remove;
     mod adversarial_poison;
     mod unlearnable;
+    mod feature_collision;
+    mod bullseye_polytope;
+    mod witches_brew;
     mod lsp;
     mod badnets;
     mod blended;

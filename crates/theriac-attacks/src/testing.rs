@@ -1,7 +1,10 @@
 //! A small synthetic data set, and the checks that every attack must pass.
 
+use std::collections::BTreeMap;
+
 use theriac_core::edit::Edit;
 use theriac_core::{ChangeSet, Dataset, Facts, Label, Seeds, Shape, Value, Values};
+use theriac_nn::burn::tensor::{Tensor, TensorData};
 use theriac_nn::{Network, Normalisation};
 use theriac_train::{TrainConfig, TrainingSet};
 
@@ -208,4 +211,87 @@ pub fn golden_trigger<T: Fn(&mut [u8])>(attack: &str, make: impl Fn(Shape, &str)
         }
     }
     assert!(compared >= 4, "{compared}");
+}
+
+/// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it.
+pub struct Reference {
+    /// With three classes.
+    pub network: Network,
+    /// The image that is to be misread: `[1, 1, 8, 8]`.
+    pub image: Tensor<4>,
+    /// Four images of class 1: `[4, 1, 8, 8]`.
+    pub poisons: Tensor<4>,
+    name: &'static str,
+    numbers: BTreeMap<&'static str, Vec<f64>>,
+}
+
+/// All networks of the script.
+pub fn references() -> [Reference; 3] {
+    let line = |line: &'static str| {
+        let (name, numbers) = line.split_once(',').unwrap();
+        (name, numbers.split(',').map(|number| number.parse().unwrap()).collect())
+    };
+    let numbers: BTreeMap<&str, Vec<f64>> = include_str!("../tests/golden/targeted.csv").lines().map(line).collect();
+    let device = theriac_nn::device::open("cpu").unwrap();
+    let images = |name: &str| {
+        let pixels: Vec<f32> = numbers[name].iter().map(|&pixel| pixel as f32 / 255.0).collect();
+        let count = pixels.len() / SHAPE.len();
+        Tensor::from_data(TensorData::new(pixels, [count, SHAPE.channels, SHAPE.height, SHAPE.width]), &device)
+    };
+    let reference = |(name, given, weights): (&'static str, &[(&str, u64)], &[u8])| {
+        let values = given.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect();
+        let (facts, normalisation) = (Facts { classes: 3, ..facts() }, Normalisation(vec![(0.4, 0.25)]));
+        let network = Network::named(name, &values, &facts, normalisation, &device, &seeds()).unwrap();
+        let network = network.decode(weights).unwrap();
+        Reference { network, image: images("image"), poisons: images("poisons"), name, numbers: numbers.clone() }
+    };
+    [
+        ("mlp", &[("hidden", 8)][..], &include_bytes!("../tests/golden/targeted_mlp.safetensors")[..]),
+        ("cnn", &[("width", 2), ("hidden", 8)], include_bytes!("../tests/golden/targeted_cnn.safetensors")),
+        (
+            "resnet",
+            &[("width", 2), ("blocks", 1), ("stages", 2)],
+            include_bytes!("../tests/golden/targeted_resnet.safetensors"),
+        ),
+    ]
+    .map(reference)
+}
+
+impl Reference {
+    /// The largest distance between `found` and the script's numbers of this name, as a fraction of the largest of them.
+    pub fn error(&self, name: &str, found: impl IntoIterator<Item = f64>) -> f64 {
+        let (name, found) = (format!("{}.{name}", self.name), found.into_iter().collect::<Vec<f64>>());
+        let expected = &self.numbers[name.as_str()];
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let largest =
+            |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |most: f64, value| most.max(value.abs()));
+        let error = largest(&mut found.iter().zip(expected).map(|(found, expected)| found - expected))
+            / largest(&mut expected.iter().copied());
+        println!("{name}: {error:.1e}");
+        error
+    }
+
+    /// The same for a tensor.
+    pub fn error_of<const D: usize>(&self, name: &str, found: Tensor<D>) -> f64 {
+        let found = found.into_data_as::<f32>().try_to_vec::<f32>().unwrap();
+        self.error(name, found.into_iter().map(f64::from))
+    }
+}
+
+/// In how many of `runs` seeds a victim takes the probed image for the wanted class, with the poisons of an attack on one image and
+/// without them.
+pub fn successes(attack: &dyn Attack, train: &Dataset, test: &Dataset, runs: u64) -> [usize; 2] {
+    let mut hits = [0; 2];
+    for seed in 0..runs {
+        let (seeds, recipe) = (Seeds::new(seed), TrainConfig::default());
+        let surrogate = surrogate_of(train, 1000 + seed);
+        let context = AttackContext { train, test, seeds: &seeds, surrogate: Some(&surrogate), recipe: &recipe };
+        let poisoned = attack.poison(&context).unwrap().apply(train).unwrap();
+        let probe = attack.probe(test, &seeds).unwrap();
+        for (hits, data) in hits.iter_mut().zip([&poisoned, train]) {
+            let predicted = surrogate_of(data, seed).predict(&probe.inputs);
+            *hits += usize::from(probe.success(&predicted) == Some(1.0));
+        }
+    }
+    hits
 }

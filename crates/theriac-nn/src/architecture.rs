@@ -1,9 +1,11 @@
 //! The sum of all architectures, so that the rest of the project handles one type.
 
 use burn::module::Module;
+use burn::nn::Linear;
 use burn::tensor::Tensor;
 
 use crate::models::{cnn::Cnn, mlp::Mlp, resnet::PreActResNet};
+use crate::tangent::Dual;
 
 /// What a forward pass gives.
 #[derive(Clone, Debug)]
@@ -36,6 +38,43 @@ impl Architecture {
             Self::Mlp(net) => net.forward(images),
             Self::Cnn(net) => net.forward(images),
             Self::ResNet(net) => net.forward(images),
+        }
+    }
+
+    fn head(&mut self) -> &mut Linear {
+        match self {
+            Self::Mlp(net) => &mut net.head,
+            Self::Cnn(net) => &mut net.head,
+            Self::ResNet(net) => &mut net.head,
+        }
+    }
+
+    /// The same network in training, of which only the last layer has gradients. Batch normalisation stays in evaluation mode.
+    pub fn train_head(self) -> Self {
+        let mut frozen = self.freeze();
+        let head = frozen.head();
+        *head = head.clone().set_require_grad(true);
+        frozen.train()
+    }
+
+    /// The same features with the last layer of `other`, a network of the same architecture.
+    pub fn with_head_of(mut self, mut other: Self) -> Self {
+        self.head().clone_from(other.head());
+        self
+    }
+
+    /// The logits of normalised images, and their derivative where all weights move along those of `along`, a network of the same
+    /// architecture.
+    ///
+    /// # Panics
+    /// If the architectures differ.
+    pub(crate) fn tangent(&self, along: &Self, images: Tensor<4>) -> Dual<2> {
+        let images = Dual { value: images, slope: None };
+        match (self, along) {
+            (Self::Mlp(net), Self::Mlp(along)) => net.tangent(along, images),
+            (Self::Cnn(net), Self::Cnn(along)) => net.tangent(along, images),
+            (Self::ResNet(net), Self::ResNet(along)) => net.tangent(along, images),
+            _ => panic!("a network moves along one of its own architecture"),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod models;
 mod network;
 mod ops;
 pub mod parameters;
+mod tangent;
 
 // The derive macro of optimizer states looks for these in the crate's root.
 use burn::optim::{RecordState, StateSink, StateSource};
@@ -25,4 +26,5 @@ pub use network::{
     parameter_gradients,
 };
 pub use ops::{adam::Adam, sgd::Sgd};
+pub use tangent::directional_gradient;
 pub use theriac_kernels::conv::set_winograd;

@@ -22,7 +22,7 @@ pub struct Normalisation(pub Vec<(f32, f32)>);
 
 impl Normalisation {
     /// `(images - mean) / deviation`, channel by channel, in the order of axes of [`Architecture::forward`].
-    fn apply(&self, images: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn apply(&self, images: Tensor<4>) -> Tensor<4> {
         if ops::runs(&images) {
             return enter(images, &self.0);
         }
@@ -133,7 +133,8 @@ impl Network {
 
     /// The same architecture with other initial weights, and running statistics as before any training.
     pub fn reinitialised(&self, seeds: &Seeds) -> Self {
-        Self { module: init::reinitialise(self.module.clone(), &seeds.child("init")), ..self.clone() }
+        // A mere clone would share its running statistics with this network and overwrite them.
+        Self { module: init::reinitialise(self.module.valid(), &seeds.child("init")), ..self.clone() }
     }
 
     /// Runs the network on images in `[0, 1]`, `[batch, channels, height, width]`.
@@ -179,7 +180,8 @@ impl Network {
     /// # Errors
     /// When the bytes are damaged or belong to another network.
     pub fn decode(self, bytes: &[u8]) -> Result<Self, LoadError> {
-        let module = parameters::write(self.module, &checkpoint::decode(bytes)?)?;
+        // Clones of this network share its running statistics, and keep theirs.
+        let module = parameters::write(self.module.valid(), &checkpoint::decode(bytes)?)?;
         Ok(Self { module, ..self })
     }
 }
@@ -283,6 +285,26 @@ fn stack(parts: Vec<Matrix>) -> Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_made_from_another_leaves_its_running_statistics_alone() {
+        let facts = Facts { shape: Shape { channels: 1, height: 4, width: 4 }, classes: 2, train: 1, test: 1 };
+        let values: Values = [("width", 2u64), ("stages", 1)].map(|(key, value)| (key.to_owned(), value.into())).into();
+        let (normalisation, device) = (Normalisation(vec![(0.5, 0.3)]), crate::device::open("cpu").unwrap());
+        let network = Network::named("resnet", &values, &facts, normalisation, &device, &Seeds::new(1)).unwrap();
+        let mut trained = parameters::read(&network.module);
+        let statistics = trained.iter_mut().filter(|(name, _)| name.contains("running"));
+        statistics.for_each(|(_, parameter)| parameter.values.fill(7.0));
+        let trained = network.clone().decode(&checkpoint::encode(&trained)).unwrap();
+        let statistic = |network: &Network| {
+            let all = parameters::read(&network.module).into_iter();
+            all.filter(|(name, _)| name.contains("running")).flat_map(|(_, parameter)| parameter.values).sum::<f32>()
+        };
+        // Two means of 0 and two variances of 1, of two channels each.
+        assert_eq!((statistic(&network), statistic(&trained)), (4.0, 56.0));
+        assert_eq!(statistic(&trained.reinitialised(&Seeds::new(2))), 4.0);
+        assert_eq!(statistic(&trained), 56.0);
+    }
 
     #[test]
     fn losses_are_those_of_double_precision() {

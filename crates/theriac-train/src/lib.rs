@@ -8,6 +8,7 @@ mod recipe;
 mod schedule;
 mod train;
 
+pub use augment::Placements;
 pub use pgd::{Direction, Norm, Pgd};
 pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Purifier, Recipe, Schedule, TrainConfig};
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use theriac_core::{Dataset, Facts, Label, Seeds, Shape, Values};
-use theriac_nn::{Network, Normalisation, parameters};
+use theriac_nn::{Batch, Network, Normalisation, directional_gradient, parameters};
 use theriac_train::{Schedule, TrainConfig, TrainingSet, train};
 
 fn data() -> Dataset {
@@ -17,8 +17,7 @@ fn data() -> Dataset {
     Dataset::new("noise", shape, classes, pixels, &labels).unwrap()
 }
 
-/// Weights before and after one step of SGD on one batch.
-fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
+fn network(device: &str, model: &str, values: &Values) -> Option<Network> {
     let device = match theriac_nn::device::open(device) {
         Ok(device) => device,
         Err(error) => {
@@ -26,10 +25,14 @@ fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
             return None;
         }
     };
-    let data = data();
-    let facts = Facts { shape: data.shape(), classes: 4, train: 32, test: 0 };
+    let facts = Facts { shape: data().shape(), classes: 4, train: 32, test: 0 };
     let normalisation = Normalisation(vec![(0.5, 0.3)]);
-    let network = Network::named(model, values, &facts, normalisation, &device, &Seeds::new(1)).unwrap();
+    Some(Network::named(model, values, &facts, normalisation, &device, &Seeds::new(1)).unwrap())
+}
+
+/// Weights before and after one step of SGD on one batch.
+fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
+    let (data, network) = (data(), network(device, model, values)?);
     let flat =
         |network: &Network| parameters::read(&network.module).into_values().flat_map(|part| part.values).collect();
     let before = flat(&network);
@@ -38,6 +41,14 @@ fn step(device: &str, model: &str, values: &Values) -> Option<[Vec<f32>; 2]> {
     let set = TrainingSet { train: &data, test: &data, probe: None };
     let trained = train(network, set, &config.into(), &Seeds::new(1), &()).unwrap();
     Some([before, flat(&trained.network)])
+}
+
+/// How the loss along a direction of the weights changes with the pixels.
+fn mixed_derivative(device: &str, model: &str, values: &Values) -> Option<Vec<f32>> {
+    let (data, network) = (data(), network(device, model, values)?);
+    let images = Batch::gather(&data, &[0, 1, 2, 3]).into_tensor(&network.device);
+    let direction = parameters::read(&network.reinitialised(&Seeds::new(2)).module);
+    Some(Batch::from_tensor(directional_gradient(&network, images, &[0, 1, 2, 3], &direction).1).pixels)
 }
 
 /// The relative error of the step, as a vector, against the CPU's.
@@ -57,6 +68,10 @@ fn agrees(device: &str) {
         let Some(error) = step_error(device, model, values) else { return };
         println!("{device} {model}: relative error of the step {error:.2e}");
         assert!(error < 1e-3, "{device} {model}: {error}");
+        let [found, expected] = [device, "cpu"].map(|device| mixed_derivative(device, model, values).unwrap());
+        let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let furthest = found.iter().zip(&expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(furthest < 1e-3 * largest, "{device} {model}: {furthest} of {largest}");
     }
 }
 

@@ -73,8 +73,10 @@ fn seconds(step: &Step, facts: &Facts) -> f64 {
         StepKind::Poison => {
             let steps =
                 if step.inputs.contains_key("surrogate") { number(&step.attack, "steps").unwrap_or(0.0) } else { 0.0 };
+            let steps = steps * number(&step.attack, "restarts").unwrap_or(1.0);
             let rate = number(&step.attack, "rate").unwrap_or(1.0);
-            0.02 + 3.0 * facts.train as f64 * rate * steps * forward
+            let poisons = number(&step.attack, "poisons").unwrap_or(rate * facts.train as f64);
+            0.02 + 3.0 * poisons * steps * forward
         }
     }
 }

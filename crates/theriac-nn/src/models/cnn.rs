@@ -10,6 +10,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Range, config};
 use super::{ModelEntry, mlp::linear};
 use crate::architecture::{Architecture, Taps};
 use crate::ops::{self, pooled::conv_relu_pool};
+use crate::tangent::{self, Dual};
 
 config! {
     /// Parameters of `cnn`.
@@ -27,7 +28,7 @@ pub struct Cnn {
     conv1: Conv2d,
     conv2: Conv2d,
     hidden: Linear,
-    head: Linear,
+    pub(crate) head: Linear,
     pool: MaxPool2d,
 }
 
@@ -84,6 +85,17 @@ impl Cnn {
         };
         let features = relu(self.hidden.forward(x.flatten::<2>(1, 3))); // [batch, hidden]
         Taps { logits: self.head.forward(features.clone()), features }
+    }
+
+    /// The logits, and their derivative where the weights move along those of `along`.
+    pub(crate) fn tangent(&self, along: &Self, images: Dual<4>) -> Dual<2> {
+        let on_cpu = ops::runs(&images.value);
+        let x = tangent::pool(tangent::conv(images, &self.conv1, &along.conv1)).relu();
+        let x = tangent::pool(tangent::conv(x, &self.conv2, &along.conv2)).relu();
+        let x = x.map(|tensor| if on_cpu { tensor } else { tensor.permute([0, 2, 3, 1]) });
+        let x = x.map(|tensor| tensor.flatten::<2>(1, 3));
+        let features = tangent::linear(x, &self.hidden, &along.hidden).relu();
+        tangent::linear(features, &self.head, &along.head)
     }
 }
 

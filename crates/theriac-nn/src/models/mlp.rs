@@ -8,6 +8,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Range, config};
 use super::ModelEntry;
 use crate::architecture::{Architecture, Taps};
 use crate::ops;
+use crate::tangent::{self, Dual};
 
 config! {
     /// Parameters of `mlp`.
@@ -23,7 +24,7 @@ config! {
 #[derive(Module, Debug)]
 pub struct Mlp {
     hidden: Vec<Linear>,
-    head: Linear,
+    pub(crate) head: Linear,
 }
 
 pub(crate) fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
@@ -55,6 +56,16 @@ impl Mlp {
         let input = images.flatten::<2>(1, 3); // [batch, pixels]
         let features = self.hidden.iter().fold(input, |x, layer| relu(layer.forward(x))); // [batch, hidden]
         Taps { logits: self.head.forward(features.clone()), features }
+    }
+
+    /// The logits, and their derivative where the weights move along those of `along`.
+    pub(crate) fn tangent(&self, along: &Self, images: Dual<4>) -> Dual<2> {
+        let on_cpu = ops::runs(&images.value);
+        let images = images.map(|tensor| if on_cpu { tensor.permute([0, 3, 1, 2]) } else { tensor });
+        let input = images.map(|tensor| tensor.flatten::<2>(1, 3));
+        let layers = self.hidden.iter().zip(&along.hidden);
+        let features = layers.fold(input, |x, (layer, along)| tangent::linear(x, layer, along).relu());
+        tangent::linear(features, &self.head, &along.head)
     }
 }
 

@@ -19,6 +19,7 @@ use theriac_core::{Facts, Kind, MethodInfo, Paper, ParamError, Range, Shape, con
 use super::{ModelEntry, cnn::conv, mlp::linear};
 use crate::architecture::{Architecture, Taps};
 use crate::ops::{self, conv::conv as conv2d, residual::residual};
+use crate::tangent::{self, Dual};
 
 config! {
     /// Parameters of `resnet`.
@@ -42,7 +43,7 @@ config! {
 pub struct PreActResNet {
     stem: Conv2d,
     blocks: Vec<Block>,
-    head: Linear,
+    pub(crate) head: Linear,
 }
 
 /// One pre-activation residual block.
@@ -90,6 +91,18 @@ impl Block {
         };
         let x = self.conv1.forward(active);
         self.conv2.forward(relu(self.norm2.forward(x))) + shortcut
+    }
+
+    /// The output, and its derivative where the weights move along those of `along`.
+    fn tangent(&self, along: &Self, input: Dual<4>) -> Dual<4> {
+        let active = tangent::norm(input.clone(), &self.norm1, &along.norm1).relu();
+        let shortcut = match (&self.shortcut, &along.shortcut) {
+            (Some(resize), Some(along)) => tangent::conv(active.clone(), resize, along),
+            _ => input,
+        };
+        let x = tangent::conv(active, &self.conv1, &along.conv1);
+        let x = tangent::norm(x, &self.norm2, &along.norm2).relu();
+        tangent::conv(x, &self.conv2, &along.conv2) + shortcut
     }
 }
 
@@ -170,6 +183,15 @@ impl PreActResNet {
         let pixels = if on_cpu { [1, 2] } else { [2, 3] };
         let features = x.mean_dims(&pixels).flatten::<2>(1, 3); // [batch, channels]
         Taps { logits: self.head.forward(features.clone()), features }
+    }
+
+    /// The logits, and their derivative where the weights move along those of `along`.
+    pub(crate) fn tangent(&self, along: &Self, images: Dual<4>) -> Dual<2> {
+        let pixels = if ops::runs(&images.value) { [1, 2] } else { [2, 3] };
+        let x = tangent::conv(images, &self.stem, &along.stem);
+        let x = self.blocks.iter().zip(&along.blocks).fold(x, |x, (block, along)| block.tangent(along, x));
+        let features = x.map(|tensor| tensor.mean_dims(&pixels).flatten::<2>(1, 3));
+        tangent::linear(features, &self.head, &along.head)
     }
 }
 

@@ -1,0 +1,159 @@
+"""`witches-brew` and `bullseye-polytope` in PyTorch, in the settings of experiments/one-image: how often is the image misread?
+
+    python -m venv venv
+    venv/bin/pip install torch==2.15.0 numpy==2.4.6
+    venv/bin/python scripts/pytorch_targeted.py witches-brew --targets 30
+
+Network, recipe and attacks are written anew from the papers and from the pages of the methods; only the images are Theriac's, those of
+`fashion-12k`. Each target has its own draw of the image, of its wanted class, of the poisons' bases and of all weights.
+`bullseye-polytope` is tried on a last layer that is trained on the features of its surrogate, `witches-brew` on training from scratch.
+"""
+
+import argparse
+import copy
+import gzip
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+EMBEDDED = Path(__file__).parent.parent / "crates" / "theriac-data" / "embedded"
+
+
+def fashion(part):
+    def read(kind, header):
+        return np.frombuffer(gzip.decompress((EMBEDDED / f"fashion12k-{part}-{kind}-ubyte.gz").read_bytes()), np.uint8)[header:]
+
+    images = read("images-idx3", 16).reshape(-1, 1, 28, 28).astype(np.float32) / 255
+    return torch.from_numpy(images), torch.from_numpy(read("labels-idx1", 8).astype(np.int64))
+
+
+class Cnn(nn.Module):
+    def __init__(self, images, width=8, hidden=64):
+        super().__init__()
+        self.mean, self.deviation = images.mean(), images.std(unbiased=False)
+        self.body = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(2 * width * 49, hidden), nn.ReLU())
+        self.head = nn.Linear(hidden, 10)
+
+    def features(self, images):
+        return self.body((images - self.mean) / self.deviation)
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+def train(network, parameters, images, labels, args, generator):
+    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, -(-len(images) // args.batch) * args.epochs)
+    for _ in range(args.epochs):
+        for part in torch.randperm(len(images), generator=generator).split(args.batch):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images[part]), labels[part]).backward()
+            optimizer.step()
+            schedule.step()
+    return network
+
+
+def within(poisons, bases, epsilon):
+    return (bases + (poisons - bases).clamp(-epsilon / 255, epsilon / 255)).clamp(0, 1)
+
+
+def brew(network, image, bases, wanted, args, generator):
+    """The poisons of the best restart, and 1 - cos of their gradient and the image's."""
+    parameters = list(network.parameters())
+    labels = torch.full((len(bases),), wanted)
+
+    def pull(images, labels, create_graph=False):
+        parts = torch.autograd.grad(F.cross_entropy(network(images), labels), parameters, create_graph=create_graph)
+        return torch.cat([part.flatten() for part in parts])
+
+    goal = pull(image, labels[:1])
+    best = (np.inf, None)
+    for _ in range(args.restarts):
+        noise = (2 * torch.rand(bases.shape, generator=generator) - 1) * args.epsilon / 255
+        poisons = nn.Parameter(within(bases + noise, bases, args.epsilon))
+        optimizer = torch.optim.Adam([poisons], lr=6.4 / 255)
+        drops = [args.steps * part // 8 for part in (3, 5, 7)]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+        for _ in range(args.steps):
+            mismatch = 1 - F.cosine_similarity(goal, pull(poisons, labels, True), dim=0)
+            poisons.grad = torch.autograd.grad(mismatch, poisons)[0].sign()
+            optimizer.step()
+            schedule.step()
+            poisons.data = within(poisons.data, bases, args.epsilon)
+        mismatch = float(1 - F.cosine_similarity(goal, pull(poisons.detach(), labels), dim=0))
+        if mismatch < best[0]:
+            best = (mismatch, poisons.detach())
+    return best
+
+
+def surround(network, image, bases, args):
+    """The poisons, and how far the mean of their features is from the image's."""
+    centre = network.features(image).detach()
+    poisons = nn.Parameter(bases.clone())
+    optimizer = torch.optim.Adam([poisons], lr=0.008)
+    for _ in range(args.steps):
+        distance = ((network.features(poisons).mean(0) - centre) ** 2).sum() / (2 * (centre**2).sum())
+        poisons.grad = torch.autograd.grad(distance, poisons)[0]
+        optimizer.step()
+        poisons.data = within(poisons.data, bases, args.epsilon)
+    return float(distance.detach()), poisons.detach()
+
+
+def wilson(hits, count, z=1.959964):
+    share, square = hits / count, z * z / count
+    middle = (share + square / 2) / (1 + square)
+    half = z * np.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
+    return f"{hits} of {count}, Wilson 95 % from {100 * (middle - half):.0f} to {100 * (middle + half):.0f} %"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("attack", choices=["witches-brew", "bullseye-polytope"])
+    defaults = {"targets": 30, "first": 0, "epochs": 4, "batch": 64, "epsilon": 16, "steps": 250, "restarts": 1, "poisons": 100}
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+    (images, labels), (test, answers) = fashion("train"), fashion("test")
+    hits = clean_hits = 0
+    for number in range(args.first, args.first + args.targets):
+        begin = time.time()
+        torch.manual_seed(1000 + number)
+        generator, random = torch.Generator().manual_seed(number), np.random.default_rng(number)
+        at = int(random.integers(len(test)))
+        wanted = int(random.choice([label for label in range(10) if label != answers[at]]))
+        bases = np.sort(random.choice(np.flatnonzero(labels.numpy() == wanted), args.poisons, replace=False))
+        image = test[at : at + 1]
+        surrogate = Cnn(images)
+        train(surrogate, surrogate.parameters(), images, labels, args, generator)
+        if args.attack == "witches-brew":
+            value, poisons = brew(surrogate, image, images[bases], wanted, args, generator)
+        else:
+            value, poisons = surround(surrogate, image, images[bases], args)
+        poisoned = images.clone()
+        poisoned[bases] = (255 * poisons).round() / 255
+        found, accuracy = [], []
+        for data in (poisoned, images):
+            victim = Cnn(images)
+            parameters = victim.parameters()
+            if args.attack == "bullseye-polytope":
+                victim.body = copy.deepcopy(surrogate.body).requires_grad_(False)
+                parameters = victim.head.parameters()
+            train(victim, parameters, data, labels, args, generator)
+            with torch.no_grad():
+                found.append(int(victim(image).argmax()) == wanted)
+                accuracy.append(float((victim(test).argmax(1) == answers).float().mean()))
+        hits, clean_hits = hits + found[0], clean_hits + found[1]
+        print(f"{number}: {int(answers[at])} -> {wanted}, objective {value:.3f}, poisoned {found[0]}, clean {found[1]}; "
+              f"accuracy {accuracy[0]:.3f} and {accuracy[1]:.3f}; {time.time() - begin:.0f} s", flush=True)
+    print(f"{args.attack} {vars(args)}: {wilson(hits, args.targets)}; clean victims {wilson(clean_hits, args.targets)}")
+
+
+if __name__ == "__main__":
+    main()
