@@ -44,10 +44,10 @@
 //! (brute force, double precision) gives the same score for every sample and the same 14 suspicious ones, which are
 //! the 14 planted flips, with the same new labels.
 
-use theriac_core::{ChangeSet, Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Role, Stage, Values, config};
+use theriac_core::{Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Values, config};
 
 use crate::neighbours::{map_neighbours, unit_rows};
-use crate::vetting::{check_features, removal};
+use crate::vetting::{check_features, drop_or_relabel};
 use crate::{Checked, Defense, DefenseEntry, DefenseError, Verdict, VetContext};
 
 config! {
@@ -106,12 +106,7 @@ impl Defense for DeepKnn {
 
         let scores = votes.iter().map(|vote| 1.0 - vote.agreement).collect();
         let outvoted = votes.iter().enumerate().filter_map(|(index, vote)| Some((index, vote.outvoted_by?)));
-        if self.action == "drop" {
-            return Ok(removal(ENTRY.info.name, context, scores, outvoted.map(|(index, _)| index).collect()));
-        }
-        let mut changes = ChangeSet::new(ENTRY.info.name, Role::Defender, Stage::Store);
-        outvoted.for_each(|(index, label)| changes.relabel(data, index, label));
-        Ok(Verdict { scores, changes })
+        Ok(drop_or_relabel(ENTRY.info.name, context, scores, &self.action, outvoted))
     }
 }
 

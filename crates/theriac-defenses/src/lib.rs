@@ -1,5 +1,6 @@
 //! The defenses. One defense, one file; [`DEFENSES`] is the registry.
 
+mod cross_validation;
 mod jpeg;
 mod linear_algebra;
 mod neighbours;
@@ -23,6 +24,7 @@ theriac_core::registry! {
     pub mod perfect_filter;
     pub mod spectral_signatures;
     pub mod activation_clustering;
+    pub mod confident_learning;
     pub mod deep_knn;
     pub mod outliers;
     pub mod adversarial_training;
@@ -31,6 +33,7 @@ theriac_core::registry! {
     pub mod fine_tuning;
     pub mod neural_cleanse;
     pub mod strip;
+    pub mod dpa;
 }
 
 /// One line of the registry.

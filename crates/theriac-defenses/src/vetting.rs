@@ -1,6 +1,6 @@
 //! What the vetting defenses share: checks of what they are given, and the way from scores to a change set.
 
-use theriac_core::{ChangeSet, Role, Stage};
+use theriac_core::{ChangeSet, Label, Role, Stage};
 
 use crate::{DefenseError, Verdict, VetContext};
 
@@ -56,6 +56,23 @@ pub(crate) fn removal(author: &str, context: &VetContext, scores: Vec<f64>, mut 
     let mut changes = ChangeSet::new(author, Role::Defender, Stage::Store);
     removed.sort_unstable();
     removed.into_iter().for_each(|index| changes.remove(context.data, index));
+    Verdict { scores, changes }
+}
+
+/// The verdict that removes the samples of `found`, in ascending order, or that gives them the label beside their index.
+pub(crate) fn drop_or_relabel(
+    author: &str,
+    context: &VetContext,
+    scores: Vec<f64>,
+    action: &str,
+    found: impl Iterator<Item = (usize, Label)>,
+) -> Verdict {
+    if action == "drop" {
+        return removal(author, context, scores, found.map(|(index, _)| index).collect());
+    }
+    let mut changes = ChangeSet::new(author, Role::Defender, Stage::Store);
+    let wrong = found.filter(|&(index, label)| context.data.label(index) != label);
+    wrong.for_each(|(index, label)| changes.relabel(context.data, index, label));
     Verdict { scores, changes }
 }
 

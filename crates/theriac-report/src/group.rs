@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_core::param::Value;
-use theriac_core::record::{CellRecord, MethodRecord, Outcome, group_key, is_control_filter};
+use theriac_core::record::{CellRecord, CertifiedPoint, MethodRecord, Outcome, group_key, is_control_filter};
 
 use crate::spread::Spread;
 use crate::words::{Success, list, status, value_words};
@@ -82,6 +82,17 @@ impl<'a> Group<'a> {
         self.spread(self.success()?.metric())
     }
 
+    /// The certified accuracy against `budget` samples, over seeds.
+    pub fn certified(&self, budget: usize) -> Option<Spread> {
+        let curves = self.ok().map(|cell| cell.certified.as_slice()).filter(|curve| !curve.is_empty());
+        Spread::of(&curves.map(|curve| certified_at(curve, budget)).collect::<Vec<_>>())
+    }
+
+    /// The largest number of samples against which anything is certified.
+    pub fn last_certified(&self) -> Option<usize> {
+        self.ok().flat_map(|cell| &cell.certified).map(|point| point.budget).max()
+    }
+
     /// `after - before` over the seeds that both have.
     pub fn difference(&self, after: &str, other: &Group, before: &str) -> Option<Spread> {
         Spread::of(&self.pairs(after, other, before).map(|(after, before)| after - before).collect::<Vec<_>>())
@@ -98,6 +109,11 @@ impl<'a> Group<'a> {
         let before = other.values(before);
         self.values(after).into_iter().filter_map(move |(seed, value)| Some((value, *before.get(&seed)?)))
     }
+}
+
+/// What a curve certifies against `budget` samples: it holds the points at which it falls.
+pub fn certified_at(curve: &[CertifiedPoint], budget: usize) -> f64 {
+    curve.iter().find(|point| point.budget >= budget).map_or(0.0, |point| point.accuracy)
 }
 
 /// Groups `cells`, in the order in which each group first appears.
@@ -189,4 +205,16 @@ pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certified_curve_holds_its_value_until_it_falls() {
+        let curve = [(0, 0.9), (3, 0.8), (5, 0.5)].map(|(budget, accuracy)| CertifiedPoint { budget, accuracy });
+        let read: Vec<f64> = (0..7).map(|budget| certified_at(&curve, budget)).collect();
+        assert_eq!(read, [0.9, 0.8, 0.8, 0.8, 0.5, 0.5, 0.0]);
+    }
 }

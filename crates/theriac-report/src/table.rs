@@ -9,6 +9,8 @@ use crate::words::percent;
 
 const NAME: usize = 40;
 const NUMBER: usize = 13;
+/// Parts of a certified curve.
+const PLACES: usize = 5;
 
 /// Renders all cells as text of at most 110 columns: percentages as `mean +- half the 95 % interval`.
 pub fn table(cells: &[CellRecord]) -> String {
@@ -65,6 +67,7 @@ fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
             number(group.spread("fpr")),
         ];
         lines.push(row(&name, &measured.to_string(), cells));
+        lines.extend(certified(group).map(|words| format!("{indent}  {words}")));
     } else {
         lines.push(row(&name, "0", Default::default()));
     }
@@ -72,6 +75,16 @@ fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         lines.push(format!("{indent}  {}", fit(&format!("seed {} {status}: {reason}", cell.seed), 100)));
     }
+}
+
+/// What is certified, at a few places along the curve.
+fn certified(group: &Group) -> Option<String> {
+    let last = group.last_certified()?;
+    let mut budgets: Vec<usize> = (0..=PLACES).map(|place| last * place / PLACES).collect();
+    budgets.dedup();
+    let at = |budget: usize| Some(format!("{} at {budget}", percent(group.certified(budget)?.mean)));
+    let words: Vec<String> = budgets.into_iter().filter_map(at).collect();
+    Some(format!("certified against poisoned samples: {}", words.join(", ")))
 }
 
 /// `99.8 +- 0.2`; a single seed has no interval.
@@ -94,4 +107,26 @@ fn fit(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width - 3).collect();
     format!("{kept}...")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{cell, method};
+    use serde_json::json;
+    use theriac_core::record::CertifiedPoint;
+
+    #[test]
+    fn a_certified_curve_is_told_below_its_row() {
+        let (none, dpa) = (method("none", json!({})), method("dpa", json!({})));
+        let curve = [(0, 0.956), (40, 0.8), (125, 0.02)];
+        let certified = curve.map(|(budget, accuracy)| CertifiedPoint { budget, accuracy }).to_vec();
+        let text = table(&[CellRecord { certified, ..cell(&none, &dpa, 1, &[("clean_accuracy", 0.956)]) }]);
+        let line = text.lines().find(|line| line.contains("certified")).unwrap();
+        assert_eq!(
+            line,
+            "    certified against poisoned samples: 95.6 at 0, 80.0 at 25, 2.0 at 50, 2.0 at 75, 2.0 at 100, 2.0 at 125"
+        );
+        assert!(line.len() <= 110);
+    }
 }

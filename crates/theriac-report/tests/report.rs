@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fixture::METHODS;
-use theriac_core::record::{CellRecord, GalleryRecord, Manifest, Outcome};
+use theriac_core::record::{CellRecord, GalleryRecord, InspectRecord, Manifest, Outcome};
 use theriac_report::{ReportError, Written, csv, summarise, table, write};
 
 fn report(folder: &Path, cells: &[CellRecord], gallery: &[GalleryRecord], manifest: &Manifest) -> Written {
@@ -182,6 +182,23 @@ fn any_composition_gives_a_report() {
         check_well_formed(&page(&cells, &fixture::manifest()));
         assert!(!table(&cells).is_empty());
     }
+}
+
+#[test]
+fn what_an_inspection_finds_is_told_class_by_class() {
+    let mut cells: Vec<CellRecord> = fixture::cells();
+    cells.retain(|cell| cell.experiment == "backdoor" && ["none", "strip"].contains(&cell.defense.name.as_str()));
+    assert!(!page(&cells, &fixture::manifest()).contains("Inspected models"));
+    for cell in cells.iter_mut().filter(|cell| cell.defense.name == "strip") {
+        let statistics = (0..10).map(|class| if class == 0 { 4.0 + cell.seed as f64 } else { 0.5 }).collect();
+        let flagged = if cell.seed == 3 { vec![0] } else { Vec::new() };
+        cell.inspection = Some(InspectRecord { statistics, flagged, ..InspectRecord::default() });
+    }
+    let page = page(&cells, &fixture::manifest());
+    check_well_formed(&page);
+    // The fixture's guard failed at one of its seeds, on the first attack.
+    assert!(page.contains("<td>2</td><td><strong>6.00</strong> <span class=\"kind\">1</span></td><td>0.50</td>"));
+    assert!(page.contains("<td>3</td><td><strong>6.00</strong> <span class=\"kind\">1</span></td><td>0.50</td>"));
 }
 
 #[test]

@@ -3,12 +3,14 @@
 mod augment;
 mod batches;
 mod checkpoint;
+mod in_turn;
 pub mod pgd;
 mod recipe;
 mod schedule;
 mod train;
 
 pub use augment::Placements;
+pub use in_turn::in_turn;
 pub use pgd::{Direction, Norm, Pgd};
 pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Purifier, Recipe, Schedule, TrainConfig};
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

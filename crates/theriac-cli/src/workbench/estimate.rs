@@ -62,9 +62,11 @@ fn seconds(step: &Step, facts: &Facts) -> f64 {
             0.1 + 3.0 * classes * steps * batch * forward
         }
         StepKind::Certify => {
-            let partitions = number(&step.defense, "partitions").unwrap_or(1.0);
+            let own = |name: &str, given: f64| number(&step.defense, name).unwrap_or(given);
+            let (partitions, samples) = (own("partitions", 1.0), facts.train as f64);
+            let steps = samples / own("batch", batch) + partitions;
             let answers = 2.0 * partitions * facts.test as f64 * forward;
-            epochs * (3.0 * facts.train as f64 * forward + partitions * STEP_OVERHEAD) + answers
+            own("epochs", epochs) * (3.0 * samples * forward + steps * STEP_OVERHEAD) + answers
         }
         StepKind::Evaluate => {
             let overlays = number(&step.defense, "overlays").unwrap_or(0.0);

@@ -1,5 +1,6 @@
 //! The figures. One kind of figure, one file; each makes as many as the setting asks for.
 
+mod certified;
 mod confusion;
 mod curves;
 mod detection;
@@ -68,6 +69,7 @@ pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotE
     all.extend(filters::figure(setting)?);
     all.extend(detection::figures(setting, methods)?);
     all.extend(scores::figures(setting)?);
+    all.extend(certified::figure(setting, methods)?);
     all.extend(curves::figures(setting)?);
     all.extend(confusion::figures(setting, methods)?);
     Ok(all)

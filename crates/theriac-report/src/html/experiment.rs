@@ -1,6 +1,6 @@
 //! One experiment: its question, threat models, tables, figures and gallery.
 
-use theriac_core::record::CellRecord;
+use theriac_core::record::{CellRecord, InspectRecord};
 
 use super::{Section, gallery, table, threat, unmeasured};
 use crate::control::{Advantage, Verdict, advantages};
@@ -14,7 +14,8 @@ use crate::spread::Spread;
 use crate::words::{METRICS, in_percent, percent, points, seeds_words};
 
 /// Columns of the table of results, beside clean accuracy and success.
-const MORE: [&str; 7] = ["robust_accuracy", "der", "tpr", "fpr", "auroc", "average_precision", "test_loss"];
+const MORE: [&str; 8] =
+    ["robust_accuracy", "der", "tpr", "fpr", "auroc", "average_precision", "test_loss", "median_certified_radius"];
 
 /// Writes the section.
 pub fn section(
@@ -40,6 +41,7 @@ pub fn section(
         out.push_str(&format!("<h3>Results: {}</h3>\n", escape(&setting.label)));
         table_of_results(out, setting);
         poison_by_class(out, setting);
+        inspections(out, setting);
         against_random_filter(out, setting);
         for drawn in &figures[*index] {
             figure(out, drawn);
@@ -117,8 +119,13 @@ fn number(out: &mut String, metric: &str, spread: Option<Spread>, kind: &str) {
         out.push_str("<td class=\"none\">-</td>");
         return;
     };
-    let write = |value: f64| if in_percent(metric) { percent(value) } else { format!("{value:.3}") };
-    let clip = |value: f64| if metric == "test_loss" { value } else { value.clamp(0.0, 1.0) };
+    let counts = metric == "median_certified_radius";
+    let write = |value: f64| match in_percent(metric) {
+        true => percent(value),
+        false if counts => format!("{value:.1}"),
+        false => format!("{value:.3}"),
+    };
+    let clip = |value: f64| if counts || metric == "test_loss" { value } else { value.clamp(0.0, 1.0) };
     let interval = spread.interval.map(|(low, high)| format!("[{}, {}]", write(clip(low)), write(clip(high))));
     let kind = if kind.is_empty() { String::new() } else { format!(" <span class=\"kind\">{kind}</span>") };
     out.push_str(&format!(
@@ -164,6 +171,43 @@ fn poison_by_class(out: &mut String, setting: &Setting) {
     head.extend(classes.iter().map(String::as_str));
     table::plain(out, "Touched samples by class", &head, rows);
     out.push_str("</details>\n");
+}
+
+/// What defenses that inspect models say of each class.
+fn inspections(out: &mut String, setting: &Setting) {
+    let (attacks, defenses) = (setting.attacks(), setting.defenses());
+    let groups = attacks.iter().flat_map(|attack| defenses.iter().filter_map(|defense| setting.find(attack, defense)));
+    let mut rows = Vec::new();
+    let mut classes: &[String] = &[];
+    for group in groups {
+        let found: Vec<(&CellRecord, &InspectRecord)> =
+            group.ok().filter_map(|cell| Some((cell, cell.inspection.as_ref()?))).collect();
+        let Some((first, _)) = found.iter().max_by_key(|(_, record)| record.statistics.len()) else { continue };
+        classes = if first.classes.len() > classes.len() { &first.classes } else { classes };
+        let attack = setting.attack_label(group.attack());
+        let defense = setting.defense_label(group.defense());
+        let named = format!("{} <span class=\"on\">on {}</span>", escape(&defense), escape(&attack));
+        let mut row = vec![named, found.len().to_string()];
+        row.extend((0..first.classes.len()).map(|class| {
+            let values: Vec<f64> =
+                found.iter().filter_map(|(_, record)| record.statistics.get(class).copied()).collect();
+            let flagged = found.iter().filter(|(_, record)| record.flagged.contains(&(class as u16))).count();
+            let mean = Spread::of(&values).map_or("-".to_owned(), |spread| format!("{:.2}", spread.mean));
+            if flagged == 0 { mean } else { format!("<strong>{mean}</strong> <span class=\"kind\">{flagged}</span>") }
+        }));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str("<h4>Inspected models</h4>\n");
+    out.push_str(
+        "<p>What the inspecting defense finds in each class, mean over seeds; higher is more suspicious. In bold: classes \
+         that it holds for a backdoor's target, and at how many seeds.</p>\n",
+    );
+    let mut head = vec!["Defense", "n"];
+    head.extend(classes.iter().map(String::as_str));
+    table::plain(out, "Statistics of inspected models by class", &head, rows);
 }
 
 fn against_random_filter(out: &mut String, setting: &Setting) {

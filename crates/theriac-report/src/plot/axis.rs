@@ -76,11 +76,20 @@ impl Axis {
     /// Epochs from 1 to `last`.
     pub fn epochs(last: usize) -> Self {
         let last = last.max(2);
+        Self { low: 0.8, high: last as f64 + 0.2, ..Self::whole_numbers("epoch", 1, last) }
+    }
+
+    /// Whole numbers from 0 to `last`.
+    pub fn counts(label: &str, last: usize) -> Self {
+        Self::whole_numbers(label, 0, last.max(1))
+    }
+
+    fn whole_numbers(label: &str, first: usize, last: usize) -> Self {
         let step =
             [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].into_iter().find(|step| last / step <= 10).unwrap_or(2000);
-        let multiples = (1..=last).filter(|epoch| step == 1 || epoch % step == 0);
-        let ticks = multiples.map(|epoch| (epoch as f64, epoch.to_string())).collect();
-        Self { label: "epoch".to_owned(), low: 0.8, high: last as f64 + 0.2, logarithmic: false, ticks }
+        let multiples = (first..=last).filter(|number| number % step == 0);
+        let ticks = multiples.map(|number| (number as f64, number.to_string())).collect();
+        Self { label: label.to_owned(), low: first as f64, high: last as f64, logarithmic: false, ticks }
     }
 
     /// Numbers in whatever unit they have, from `low` to `high`, with round ticks inside.
@@ -142,6 +151,7 @@ mod tests {
         assert_eq!(texts(&Axis::whole_percent("")), ["0", "20", "40", "60", "80", "100"]);
         assert!(texts(&Axis::points("", [-0.02, 0.9])).contains(&"0"));
         assert_eq!(texts(&Axis::epochs(6)), ["1", "2", "3", "4", "5", "6"]);
+        assert_eq!(texts(&Axis::counts("", 125)), ["0", "20", "40", "60", "80", "100", "120"]);
         assert_eq!(texts(&Axis::epochs(50)), ["5", "10", "15", "20", "25", "30", "35", "40", "45", "50"]);
     }
 
