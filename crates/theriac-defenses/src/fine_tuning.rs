@@ -13,18 +13,25 @@
 //!
 //! # Where this differs from the paper
 //! - The trusted set is `trusted` of the clean training set, drawn from a named stream (the published benchmark reserves 5 % too).
-//! - Stochastic gradient descent with momentum 0.9, weight decay 5e-4, learning rate 0.01 and cosine decay, whatever the suspect was
-//!   trained with: the benchmark's setting; its 100 epochs are 10 here, for laptops.
-//! - Batch size, label smoothing and augmentation are those of the recipe by which the suspect was trained.
+//! - Stochastic gradient descent with momentum 0.9 and cosine decay, whatever the suspect was trained with. Batch size, label smoothing
+//!   and augmentation are those of the recipe by which the suspect was trained.
+//! - The paper gives no settings; the published benchmark has learning rate 0.01, weight decay 5e-4 and 100 epochs. A suspect that
+//!   already fits the trusted samples has no gradient there, and nothing but the decay of its weights can move it. The decay is
+//!   therefore 0.01 here, the learning rate 0.1: what clean data do not renew is forgotten. The benchmark's values remove nothing from
+//!   small networks; `experiments/repairs` has the curve.
 //!
 //! # Verified against
-//! The tests below: a model with planted wrong behaviour is repaired, a clean one keeps its accuracy.
+//! `scripts/verify/repairs.py`: all weights of a tiny `cnn` and a tiny `resnet` after 5 steps are those of PyTorch to 1e-4. The tests
+//! below: a model with planted wrong behaviour is repaired, a clean one keeps its accuracy.
+//!
+//! # When it fails
+//! It costs accuracy where the trusted samples are few, and it leaves the backdoor where it is too gentle; both depend on
+//! `lr * weight_decay` times the number of steps.
 
-use theriac_core::{Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config, threat::samples_at};
+use theriac_core::{Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, Verified, config};
 use theriac_nn::Network;
-use theriac_train::{Optimizer, Schedule, TrainConfig, TrainingSet, train};
 
-use crate::{Defense, DefenseEntry, DefenseError, RepairContext};
+use crate::{Defense, DefenseEntry, DefenseError, RepairContext, repairing};
 
 config! {
     /// Parameters of `fine-tuning`.
@@ -32,42 +39,20 @@ config! {
         /// Size of the trusted set.
         trusted: f64 = 0.05, Range::Above(0.0, 1.0), "of the training set";
         /// Passes over the trusted set.
-        epochs: usize = 10, Range::Whole(1, 10_000), "epochs";
+        epochs: usize = 50, Range::Whole(1, 10_000), "epochs";
         /// Largest learning rate, cosine to zero.
-        lr: f64 = 0.01, Range::Above(0.0, 10.0), "";
+        lr: f64 = 0.1, Range::Above(0.0, 10.0), "";
+        /// Strength of the L2 penalty, which is all that moves a model where it already fits the trusted set.
+        weight_decay: f64 = 0.01, Range::Number(0.0, 10.0), "";
     }
 }
 
 impl Defense for FineTuning {
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
-        let pool: Vec<usize> = (0..context.trusted.len()).collect();
-        let count = samples_at(self.trusted, pool.len()).max(2);
-        let chosen = context.seeds.stream("trusted").choose(&pool, count);
-        let trusted = context.trusted.select(&chosen);
-        fine_tune(context, &trusted, self.epochs, self.lr)
+        let trusted = repairing::trusted(context, self.trusted);
+        let recipe = repairing::tuning(context, self.epochs, self.lr, self.weight_decay).into();
+        repairing::tuned(context.model, &trusted, &recipe, context.seeds, context.session)
     }
-}
-
-/// Goes on training the suspect model on `data`, by the rule and the recipe above.
-pub(crate) fn fine_tune(
-    context: &RepairContext,
-    data: &Dataset,
-    epochs: usize,
-    lr: f64,
-) -> Result<Network, DefenseError> {
-    let recipe = TrainConfig {
-        epochs,
-        lr,
-        schedule: Schedule::Cosine,
-        optimizer: Optimizer::Sgd,
-        // Another optimizer's values of these two mean something else.
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        curve: false,
-        ..context.recipe.clone()
-    };
-    let set = TrainingSet { train: data, test: data, probe: None };
-    Ok(train(context.model.clone(), set, &recipe.into(), context.seeds, context.session)?.network)
 }
 
 /// The registry entry.
@@ -83,7 +68,11 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         FineTuning::PARAMS,
     )
-    .at_version(2),
+    .at_version(3)
+    .verified(&[Verified {
+        against: "PyTorch 2.15 in double precision, a tiny `cnn` and a tiny `resnet` on 12 images (scripts/verify/repairs.py)",
+        agreement: "all weights after 5 steps to 1e-4",
+    }]),
     check,
 };
 
@@ -95,7 +84,8 @@ fn check(values: &Values, _facts: &Facts) -> Result<Box<dyn Defense>, Vec<ParamE
 mod tests {
     use super::*;
     use crate::testing::{stripes, toy_network};
-    use theriac_core::{ChangeSet, Role, Seeds, Stage};
+    use theriac_core::{ChangeSet, Dataset, Role, Seeds, Stage};
+    use theriac_train::{Optimizer, TrainConfig, TrainingSet, train};
 
     fn accuracy(network: &Network, data: &Dataset) -> f64 {
         theriac_core::metrics::accuracy(&network.predict(data), &data.labels()).unwrap()
@@ -115,7 +105,7 @@ mod tests {
         let (seeds, removed) = (Seeds::new(4), trusted.select(&[]));
         let context =
             RepairContext { model, trusted, removed: &removed, inspection: None, recipe, seeds: &seeds, session: &() };
-        FineTuning { trusted: 0.3, epochs: 15, lr: 0.05 }.repair(&context).unwrap()
+        FineTuning { trusted: 0.3, epochs: 15, lr: 0.05, weight_decay: 5e-4 }.repair(&context).unwrap()
     }
 
     #[test]
@@ -147,5 +137,14 @@ mod tests {
         };
         assert_eq!(repair_by(&adam, &model, &data).encode(), plain);
         assert_ne!(repair_by(&TrainConfig { batch: 8, ..adam }, &model, &data).encode(), plain);
+    }
+
+    #[test]
+    fn weights_agree_with_pytorch() {
+        use crate::repairing::testing::{assert_weights, golden_data, golden_networks, golden_rows, steps};
+        for (at, [model, _]) in golden_networks().into_iter().enumerate() {
+            let (tuned, _) = steps(&model, TrainConfig::default().into(), &golden_data(), 5, 0.05);
+            assert_weights(&tuned, &golden_rows(at));
+        }
     }
 }

@@ -4,6 +4,7 @@ mod cross_validation;
 mod jpeg;
 mod linear_algebra;
 mod neighbours;
+mod repairing;
 #[cfg(test)]
 mod testing;
 mod trigger_reversal;
@@ -31,6 +32,10 @@ theriac_core::registry! {
     pub mod augmentation;
     pub mod jpeg_gray;
     pub mod fine_tuning;
+    pub mod fine_pruning;
+    pub mod anp;
+    pub mod nad;
+    pub mod abl;
     pub mod neural_cleanse;
     pub mod strip;
     pub mod dpa;

@@ -31,7 +31,8 @@
 //! - If several classes are flagged, their triggers take turns on the stamped samples of unlearning; pruning takes one after the other.
 //! - The paper unlearns for one epoch, which on 6000 samples of MNIST is about a hundred steps or two, and names no learning rate. A
 //!   trusted set of 1000 samples has 16 steps in one epoch, and these end where the target class is shunned: its recall falls to
-//!   60 %. Hence 10 epochs, as in `fine-tuning`, by whose rule and recipe it is done, with half of its learning rate.
+//!   60 %. Hence 10 epochs, by the optimizer and the schedule of `fine-tuning`; the stamped samples have a gradient, so it takes
+//!   neither the learning rate nor the decay of that.
 //! - Pruning removes only neurons that the trigger excites, and "no longer responsive" is `residual`.
 //! - The third mitigation of the paper, a filter of inputs, is missing.
 //! - An index has a sign: classes whose mask is larger than the median have a negative one and are never flagged.
@@ -57,9 +58,12 @@ use theriac_core::{ChangeSet, Dataset, Facts, Hook, Label, Matrix, MethodInfo, P
 use theriac_core::{Values, config};
 use theriac_nn::{Network, parameters};
 
-use crate::fine_tuning::fine_tune;
+use crate::repairing::{tuned, tuning};
 use crate::trigger_reversal::{Reversal, norm, stamp};
 use crate::{Checked, Defense, DefenseEntry, DefenseError, InspectContext, RepairContext};
+
+/// Of unlearning, as in the published benchmark.
+const WEIGHT_DECAY: f64 = 5e-4;
 
 config! {
     /// Parameters of `neural-cleanse`.
@@ -221,7 +225,8 @@ impl Defense for NeuralCleanse {
             "unlearn" => {
                 let triggers: Vec<_> = inspection.flagged.iter().map(trigger).collect();
                 let lessons = self.lessons(&trusted, &triggers, seeds);
-                fine_tune(context, &lessons, self.epochs, self.lr)
+                let recipe = tuning(context, self.epochs, self.lr, WEIGHT_DECAY).into();
+                tuned(model, &lessons, &recipe, context.seeds, context.session)
             }
             _ => Ok(inspection
                 .flagged

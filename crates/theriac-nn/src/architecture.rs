@@ -34,10 +34,28 @@ impl Architecture {
     /// # Shapes
     /// - images: `[batch, height, width, channels]` on the processor, `[batch, channels, height, width]` elsewhere
     pub fn forward(&self, images: Tensor<4>) -> Taps {
+        self.forward_showing(images, &mut |_| {})
+    }
+
+    /// The same, and shows `see` what each stage gives out: a pooled convolution, or all blocks of one size. A fully connected network
+    /// has no such stage.
+    ///
+    /// # Shapes
+    /// - images: those of [`Architecture::forward`]; so is what `see` is shown
+    pub(crate) fn forward_showing(&self, images: Tensor<4>, see: &mut dyn FnMut(&Tensor<4>)) -> Taps {
         match self {
             Self::Mlp(net) => net.forward(images),
-            Self::Cnn(net) => net.forward(images),
-            Self::ResNet(net) => net.forward(images),
+            Self::Cnn(net) => net.forward(images, see),
+            Self::ResNet(net) => net.forward(images, see),
+        }
+    }
+
+    /// The linear layer that reads the last features which come by channel: those of the last convolution, or of the last hidden layer
+    /// where there is none. Row `r` of its weights reads channel `r % channels`.
+    pub fn reader(&self) -> &'static str {
+        match self {
+            Self::Mlp(_) | Self::ResNet(_) => "head",
+            Self::Cnn(_) => "hidden",
         }
     }
 

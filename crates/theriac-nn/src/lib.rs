@@ -22,8 +22,8 @@ pub use burn;
 pub use device::DeviceError;
 pub use models::{MODELS, ModelEntry};
 pub use network::{
-    Batch, LoadError, Network, Normalisation, cross_entropies, forward, input_gradient, input_gradient_of, losses,
-    parameter_gradients,
+    Batch, LoadError, Network, Normalisation, cross_entropies, forward, forward_maps, input_gradient,
+    input_gradient_of, losses, parameter_gradients,
 };
 pub use ops::{adam::Adam, sgd::Sgd};
 pub use tangent::directional_gradient;

@@ -191,6 +191,21 @@ pub fn forward(module: &Architecture, normalisation: &Normalisation, images: Ten
     module.forward(normalisation.apply(images))
 }
 
+/// The same, and what each stage gives out, in order: a pooled convolution, or all residual blocks of one size. A fully connected network
+/// has no such stage.
+///
+/// # Shapes
+/// - maps: `[batch, height, width, channels]` on every device
+pub fn forward_maps(module: &Architecture, normalisation: &Normalisation, images: Tensor<4>) -> (Taps, Vec<Tensor<4>>) {
+    let (by_channel, mut maps) = (!ops::runs(&images), Vec::new());
+    let mut see = |map: &Tensor<4>| maps.push(map.clone());
+    let taps = module.forward_showing(normalisation.apply(images), &mut see);
+    if by_channel {
+        maps = maps.into_iter().map(|map| map.permute([0, 2, 3, 1])).collect();
+    }
+    (taps, maps)
+}
+
 /// The gradient of the summed cross-entropy with respect to the images, for given labels.
 ///
 /// # Shapes

@@ -122,6 +122,46 @@ impl ModuleMapper for Writer<'_> {
     }
 }
 
+/// Multiplies parameters by factors of their shape, by dotted path; what is not named stays. A module in training stays in training.
+///
+/// # Panics
+/// When a shape does not match.
+pub fn scale<M: Module>(module: M, factors: &BTreeMap<String, Parameter>) -> M {
+    module.map(&mut Scaler { path: Vec::new(), factors })
+}
+
+struct Scaler<'a> {
+    path: Vec<String>,
+    factors: &'a BTreeMap<String, Parameter>,
+}
+
+impl ModuleMapper for Scaler<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(factor) = self.factors.get(&self.path.join(".")) else { return param };
+        let data = TensorData::new(factor.values.clone(), factor.shape.clone());
+        param.map(|tensor| match tensor.is_require_grad() {
+            true => {
+                let inner = tensor.inner();
+                let factor = Tensor::from_data(data, &inner.device());
+                // A product has no gradient of its own; made anew from its value, it is a parameter again.
+                Tensor::from_inner(inner * factor).require_grad()
+            }
+            false => {
+                let factor = Tensor::from_data(data, &tensor.device());
+                tensor * factor
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +188,20 @@ mod tests {
             parameters.insert("gain".to_owned(), spare);
         });
         assert_eq!(unknown, "failed to load weights: the network has no tensor `gain`");
+    }
+    #[test]
+    fn scaled_parameters_still_learn_and_the_others_are_left_alone() {
+        let device = crate::device::open("cpu").unwrap();
+        let layer = LinearConfig::new(2, 3).with_initializer(burn::nn::Initializer::Ones).init(&device);
+        let values = vec![0.0, 0.5, 1.0, 2.0, -1.0, 3.0];
+        let factors = [("weight".to_owned(), Parameter { shape: vec![2, 3], values: values.clone() })].into();
+        let scaled = read(&scale(layer.clone(), &factors));
+        assert_eq!((&scaled["weight"].values, &scaled["bias"].values), (&values, &vec![1.0; 3]));
+        let training = scale(scale(layer.train(), &factors), &factors);
+        let squares: Vec<f32> = values.iter().map(|value| value * value).collect();
+        assert_eq!(read(&training)["weight"].values, squares);
+        let input = Tensor::<2>::from_data([[1.0, 4.0]], &device.autodiff());
+        let gradients = training.forward(input).sum().backward();
+        assert_eq!(read_gradients(&training, &gradients)["weight"].values, [1.0, 1.0, 1.0, 4.0, 4.0, 4.0]);
     }
 }

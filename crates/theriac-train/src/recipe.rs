@@ -1,10 +1,14 @@
 //! The recipe of a training: everything that is neither data nor architecture.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use theriac_core::param::{FromValue, Value};
 use theriac_core::seed::Stream;
 use theriac_core::{Dataset, Facts, Label, MethodInfo, ParamError, Range, Values, config};
 use theriac_nn::Network;
 use theriac_nn::burn::tensor::Tensor;
+use theriac_nn::parameters::Parameter;
 
 /// An enum whose variants are words of a config.
 macro_rules! words {
@@ -157,6 +161,16 @@ pub trait BatchHook: Send + Sync {
     fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch;
 }
 
+/// A second term of the loss.
+pub trait Penalty: Send + Sync {
+    /// Answers with one number: what is added to the cross-entropy of a batch, given what each stage of the learning network gives out.
+    ///
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]` in `[0, 1]`, on the network's device without gradients
+    /// - maps: those of [`theriac_nn::forward_maps`], with gradients
+    fn of(&self, images: Tensor<4>, maps: Vec<Tensor<4>>) -> Tensor<1>;
+}
+
 /// A config with what attacks on the training code and defenses add to it.
 #[derive(Default)]
 pub struct Recipe {
@@ -168,6 +182,10 @@ pub struct Recipe {
     pub hooks: Vec<Box<dyn BatchHook>>,
     /// Steps whose loss lies below this go up the loss instead of down, in nats; infinity unlearns the data.
     pub ascend_below: Option<f64>,
+    /// Added to the loss.
+    pub penalty: Option<Arc<dyn Penalty>>,
+    /// Factors on parameters after each step, by dotted path: what is multiplied by 0 stays pruned.
+    pub keep: BTreeMap<String, Parameter>,
 }
 
 impl From<TrainConfig> for Recipe {

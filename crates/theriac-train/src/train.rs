@@ -3,6 +3,9 @@
 //! A loop of our own rather than the framework's: all random draws come from named streams, results do not depend on the number of
 //! threads, and per-epoch signals of the attack are recorded.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use theriac_core::metrics::accuracy;
 use theriac_core::{Dataset, Label, Matrix, Probe, Seeds, Session, Wish};
@@ -11,11 +14,12 @@ use theriac_nn::burn::optim::{GradientsParams, ModuleOptimizer};
 use theriac_nn::burn::store::ModuleRecord;
 use theriac_nn::burn::tensor::activation::log_softmax;
 use theriac_nn::burn::tensor::{Bytes, Device, Tensor, TensorData};
+use theriac_nn::parameters::{self, Parameter};
 use theriac_nn::{Adam, Architecture, Network, Sgd};
 
 use crate::batches::{Lesson, with_lessons};
 use crate::checkpoint::Checkpoint;
-use crate::recipe::{Minibatch, Optimizer, Recipe, TrainConfig};
+use crate::recipe::{Minibatch, Optimizer, Penalty, Recipe, TrainConfig};
 use crate::schedule;
 
 /// What is trained on, and what is looked at after every epoch.
@@ -189,6 +193,8 @@ pub struct Learner {
     optimizer: ModuleOptimizer,
     label_smoothing: f64,
     ascend_below: Option<f64>,
+    penalty: Option<Arc<dyn Penalty>>,
+    keep: BTreeMap<String, Parameter>,
 }
 
 impl Learner {
@@ -201,6 +207,8 @@ impl Learner {
             optimizer: optimizer(&recipe.config),
             label_smoothing: recipe.config.label_smoothing,
             ascend_below: recipe.ascend_below,
+            penalty: recipe.penalty.clone(),
+            keep: recipe.keep.clone(),
         }
     }
 
@@ -223,23 +231,31 @@ impl Learner {
         Checkpoint { module, optimizer, ..Checkpoint::default() }
     }
 
-    /// One step on a batch: forward, mean cross-entropy, backward, update. The loss and the predicted classes are those before the
+    /// One step on a batch: forward, mean cross-entropy and penalty, backward, update. The loss and the predicted classes are those before the
     /// update. If the loss is not finite, the weights are left as they were.
     pub fn step(&mut self, batch: &Minibatch, lr: f64) -> (f64, Vec<Label>) {
         let images = Tensor::from_inner(batch.images.clone()).to_device(&self.device);
         let module = self.module.take().expect("a step leaves a module behind");
-        let logits = theriac_nn::forward(&module, &self.network.normalisation, images).logits; // [batch, classes]
+        let (taps, maps) = match self.penalty {
+            Some(_) => theriac_nn::forward_maps(&module, &self.network.normalisation, images),
+            None => (theriac_nn::forward(&module, &self.network.normalisation, images), Vec::new()),
+        };
+        let logits = taps.logits; // [batch, classes]
         let classes = logits.dims()[1];
         let predicted = to_matrix(logits.clone().inner()).argmax();
         let targets = targets(batch, classes, self.label_smoothing, &self.device);
-        let loss = -(log_softmax(logits, 1) * targets).sum() / batch.labels.len() as f64;
+        let mut loss = -(log_softmax(logits, 1) * targets).sum() / batch.labels.len() as f64;
+        if let Some(penalty) = &self.penalty {
+            loss = loss + penalty.of(batch.images.clone(), maps);
+        }
         let value = f64::from(loss.clone().into_scalar::<f32>());
         self.module = Some(match value.is_finite() {
             true => {
                 let ascends = self.ascend_below.is_some_and(|bound| value < bound);
                 let loss = if ascends { -loss } else { loss };
                 let gradients = GradientsParams::from_grads(loss.backward(), &module);
-                self.optimizer.step(lr, module, gradients)
+                let module = self.optimizer.step(lr, module, gradients);
+                if self.keep.is_empty() { module } else { parameters::scale(module, &self.keep) }
             }
             false => module,
         });

@@ -72,15 +72,20 @@ impl CnnConfig {
 
 impl Cnn {
     /// # Shapes
-    /// - images: those of [`Architecture::forward`]
-    pub fn forward(&self, images: Tensor<4>) -> Taps {
+    /// - images and what `see` is shown: those of [`Architecture::forward`]
+    pub(crate) fn forward(&self, images: Tensor<4>, see: &mut dyn FnMut(&Tensor<4>)) -> Taps {
         let x = if ops::runs(&images) {
             let x = conv_relu_pool(images, &self.conv1); // [batch, height / 2, width / 2, width]
-            conv_relu_pool(x, &self.conv2) // [batch, height / 4, width / 4, 2 width]
+            see(&x);
+            let x = conv_relu_pool(x, &self.conv2); // [batch, height / 4, width / 4, 2 width]
+            see(&x);
+            x
         } else {
             // ReLU and max-pooling commute, and after pooling there is a quarter of the values.
             let x = relu(self.pool.forward(self.conv1.forward(images))); // [batch, width, height / 2, width / 2]
+            see(&x);
             let x = relu(self.pool.forward(self.conv2.forward(x))); // [batch, 2 width, height / 4, width / 4]
+            see(&x);
             x.permute([0, 2, 3, 1])
         };
         let features = relu(self.hidden.forward(x.flatten::<2>(1, 3))); // [batch, hidden]

@@ -175,11 +175,16 @@ impl ResNetConfig {
 
 impl PreActResNet {
     /// # Shapes
-    /// - images: those of [`Architecture::forward`]
-    pub fn forward(&self, images: Tensor<4>) -> Taps {
+    /// - images and what `see` is shown: those of [`Architecture::forward`]
+    pub(crate) fn forward(&self, images: Tensor<4>, see: &mut dyn FnMut(&Tensor<4>)) -> Taps {
         let on_cpu = ops::runs(&images);
-        let x = if on_cpu { conv2d(images, &self.stem) } else { self.stem.forward(images) };
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        let mut x = if on_cpu { conv2d(images, &self.stem) } else { self.stem.forward(images) };
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x);
+            if self.blocks.get(index + 1).is_none_or(|next| next.conv1.stride != [1, 1]) {
+                see(&x);
+            }
+        }
         let pixels = if on_cpu { [1, 2] } else { [2, 3] };
         let features = x.mean_dims(&pixels).flatten::<2>(1, 3); // [batch, channels]
         Taps { logits: self.head.forward(features.clone()), features }

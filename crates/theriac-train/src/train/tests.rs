@@ -348,3 +348,57 @@ fn purifiers_map_the_training_images_once_and_nothing_else() {
     let twice = trained(&data, vec![Box::new(inverted), Box::new(inverted)]);
     assert_eq!(twice.network.encode(), trained(&data, Vec::new()).network.encode());
 }
+
+/// The mean of all activations.
+struct Brightness(f64);
+
+impl Penalty for Brightness {
+    fn of(&self, _: Tensor<4>, maps: Vec<Tensor<4>>) -> Tensor<1> {
+        let count = maps.len() as f64;
+        maps.into_iter().map(Tensor::mean).reduce(|sum, mean| sum + mean).unwrap() * self.0 / count
+    }
+}
+
+#[test]
+fn a_penalty_is_felt_by_all_stages_in_every_architecture_that_has_some() {
+    let data = bars(40, 1);
+    let indices: Vec<usize> = (0..40).collect();
+    for (name, values, stages) in [("cnn", "width=4 hidden=8", 2), ("resnet", "width=3 blocks=2 stages=3", 3)] {
+        let network = network(name, values, &data, 1);
+        let images = Batch::gather(&data, &indices).to_tensor(&network.device);
+        let maps =
+            |network: &Network| theriac_nn::forward_maps(&network.module, &network.normalisation, images.clone()).1;
+        let shapes: Vec<[usize; 4]> = maps(&network).iter().map(Tensor::dims).collect();
+        let sizes: &[usize] = if name == "cnn" { &[4, 2] } else { &[8, 4, 2] };
+        let channels: &[usize] = if name == "cnn" { &[4, 8] } else { &[3, 6, 12] };
+        let expected: Vec<_> =
+            sizes.iter().zip(channels).map(|(&size, &channels)| [40, size, size, channels]).collect();
+        assert_eq!((shapes.len(), &shapes), (stages, &expected));
+        let bright = |network: &Network| maps(network).into_iter().map(|map| map.mean().into_scalar::<f32>()).collect();
+        let before: Vec<f32> = bright(&network);
+        let penalty: Option<std::sync::Arc<dyn Penalty>> = Some(std::sync::Arc::new(Brightness(100.0)));
+        let mut learner = Learner::new(&network, &Recipe { penalty, ..recipe(1) });
+        for _ in 0..5 {
+            learner.step(&Minibatch::new(images.clone(), data.labels()), 2e-3);
+        }
+        let after: Vec<f32> = bright(&learner.network());
+        assert!(after.iter().zip(&before).all(|(after, before)| after < before), "{name}: {before:?} {after:?}");
+    }
+}
+
+#[test]
+fn what_is_pruned_stays_pruned_and_the_rest_learns() {
+    let data = bars(240, 1);
+    let fresh = network("cnn", "width=4 hidden=16", &data, 1);
+    let parameters = theriac_nn::parameters::read(&fresh.module);
+    let (name, weights) = parameters.iter().find(|(name, _)| name.ends_with("hidden.weight")).unwrap();
+    let mut factors = Parameter { values: vec![1.0; weights.values.len()], ..weights.clone() };
+    factors.values[..40].fill(0.0);
+    let recipe = Recipe { keep: [(name.clone(), factors)].into(), ..recipe(2) };
+    let set = TrainingSet { train: &data, test: &data, probe: None };
+    let trained = train(fresh.clone(), set, &recipe, &Seeds::new(1), &()).unwrap();
+    let found = &theriac_nn::parameters::read(&trained.network.module)[name].values;
+    assert!(found[..40].iter().all(|&weight| weight == 0.0));
+    assert!(found[40..].iter().zip(&weights.values[40..]).all(|(after, before)| after != before));
+    assert!(trained.curve.last().unwrap().test_accuracy > 0.9);
+}
