@@ -213,7 +213,7 @@ mod tests {
             assert!(reference.error_of("bullseye.gradient", gradient) < 1e-5);
             let config = BullseyePolytopeConfig::from_values(&values([("steps", 10.into())])).unwrap();
             let attack = config.check(&testing::facts()).unwrap();
-            let surrounded = attack.surround(&[network.clone()], &reference.image, poisons);
+            let surrounded = attack.surround(std::slice::from_ref(network), &reference.image, poisons);
             assert!(reference.error_of("surrounded", surrounded * 255.0) < 1e-4);
         }
     }

@@ -127,7 +127,7 @@ fn degenerate_probabilities_are_harmless() {
         (vec![0], Matrix::new(3, vec![0.2, 0.3, 0.5])),
         (vec![0, 2, 2], Matrix::new(3, vec![1.0 / 3.0; 9])),
         (vec![1; 40], Matrix::new(3, vec![1.0 / 3.0; 120])),
-        (vec![0, 1].repeat(20), Matrix::new(3, [0.0, 0.0, 1.0].repeat(40))),
+        ([0, 1].repeat(20), Matrix::new(3, [0.0, 0.0, 1.0].repeat(40))),
     ];
     for (labels, probabilities) in cases {
         let case = Case::new(&labels, probabilities);
