@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::param::Param;
+use crate::param::{Param, Value, Values};
 use crate::threat::ThreatModel;
 
 /// A publication.
@@ -162,6 +162,12 @@ impl MethodInfo {
         Self { hooks, papers, ..info }
     }
 
+    /// The hooks that a defense with these parameters passes through: all, or the one that its parameter `hook` names.
+    pub fn hooks_of(&self, params: &Values) -> Vec<Hook> {
+        let chosen = params.get("hook").and_then(Value::as_str);
+        self.hooks.iter().copied().filter(|hook| chosen.is_none_or(|name| hook.to_string() == name)).collect()
+    }
+
     /// The same entry, with a surrogate that was trained on clean data.
     pub const fn with_surrogate(self) -> Self {
         Self { surrogate: Surrogate::Trained, ..self }
@@ -201,4 +207,19 @@ macro_rules! registry {
         $(#[$attribute])*
         $visibility static $name: &[&$entry] = &[$(&$method::ENTRY),*];
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defense_of_several_hooks_can_be_told_to_pass_through_one() {
+        let info = MethodInfo::defense("toy", &[Hook::Vet, Hook::Guard], "A toy.", &[], &[]);
+        let hooks = |params: &[(&str, &str)]| {
+            info.hooks_of(&params.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect())
+        };
+        assert_eq!(hooks(&[("size", "guard")]), [Hook::Vet, Hook::Guard]);
+        assert_eq!((hooks(&[("hook", "vet")]), hooks(&[("hook", "guard")])), (vec![Hook::Vet], vec![Hook::Guard]));
+    }
 }

@@ -67,6 +67,8 @@ pub struct VetContext<'a> {
     pub probabilities: &'a Matrix,
     /// The defense's own streams of random numbers.
     pub seeds: &'a Seeds,
+    /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
+    pub trusted: &'a Dataset,
     /// The victim itself. [`Network::reinitialised`] makes networks of its architecture, for defenses that train their own.
     pub victim: &'a Network,
     /// The recipe by which the victim was trained.

@@ -85,6 +85,7 @@ impl Case {
             features: &self.features,
             probabilities: &self.features,
             seeds: &self.seeds,
+            trusted: &self.data,
             victim: &self.victim,
             recipe: &self.recipe,
             session: &(),

@@ -30,6 +30,7 @@ impl Workbench {
             features: &features,
             probabilities: &probabilities,
             seeds: &seeds,
+            trusted: &prepared.data.train,
             victim: &victim,
             recipe: &recipe,
             session: job.session,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use theriac_core::record::{MethodRecord, is_control_filter};
-use theriac_core::{Hook, Kind};
+use theriac_core::{Hook, Kind, MethodInfo};
 
 use super::fault::{Fault, Rule};
 use super::method::{Choice, Table, choices};
@@ -333,7 +333,8 @@ impl Checker<'_> {
     /// A control that is written out must match a filter that is there.
     fn matches(&mut self, defenses: &[(Choice, Table)]) {
         let is_filter = |choice: &&Choice| {
-            choice.info.is_some_and(|info| info.hooks.contains(&Hook::Vet) && !is_control_filter(info.name))
+            let vets = |info: &MethodInfo| info.hooks_of(&choice.record.params).contains(&Hook::Vet);
+            choice.info.is_some_and(|info| vets(info) && !is_control_filter(info.name))
         };
         let filters: Vec<&MethodRecord> =
             defenses.iter().map(|(choice, _)| choice).filter(is_filter).map(|choice| &choice.record).collect();

@@ -98,8 +98,8 @@ impl<'a> Composer<'a> {
         self.infos.get(&(kind, method.name.as_str())).copied()
     }
 
-    fn hooks(&self, defense: &MethodRecord) -> &'static [Hook] {
-        self.info(Kind::Defense, defense).map_or(&[], |info| info.hooks)
+    fn hooks(&self, defense: &MethodRecord) -> Vec<Hook> {
+        self.info(Kind::Defense, defense).map_or_else(Vec::new, |info| info.hooks_of(&defense.params))
     }
 
     fn brief(&self, kind: Kind, method: &MethodRecord) -> String {

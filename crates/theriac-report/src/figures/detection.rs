@@ -14,7 +14,7 @@ const STEPS: usize = 100;
 /// One figure an attack for the filters of training data, and one for the guards of inputs.
 pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {
     let guards = |defense: &MethodRecord| {
-        let hooks = methods.defense(&defense.name).map(|info| info.hooks).unwrap_or_default();
+        let hooks = methods.defense(&defense.name).map(|info| info.hooks_of(&defense.params)).unwrap_or_default();
         hooks.contains(&Hook::Guard) && !hooks.contains(&Hook::Vet)
     };
     let mut figures = Vec::new();
