@@ -43,6 +43,7 @@
 //!   smaller than the others.
 //! - Classes of clean models differ, too, and of ten norms some lie far out by chance: see `experiments/neural-cleanse`. With three
 //!   classes or fewer the index says little.
+//! - Pruning hits the target class itself where trigger and class share neurons; there, too.
 //!
 //! # Verified against
 //! `scripts/verify/neural_cleanse.py`: 60 steps of one search, three costs, a network of two layers, eight images: masks and patterns
