@@ -191,6 +191,12 @@ pub trait Bench: Sync {
     /// The same for a training recipe (`[train]`).
     fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError>;
 
+    /// Whether victims of this recipe begin with a network that others have published. They get it as the input `start`, and an attacker
+    /// has it as its surrogate.
+    fn starts_published(&self, _recipe: &MethodRecord) -> bool {
+        false
+    }
+
     /// What a step is expected to take.
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost;
 

@@ -74,6 +74,16 @@ words! {
     }
 }
 
+words! {
+    /// Which weights a victim begins with.
+    Start {
+        /// Its own draw.
+        Scratch = "scratch",
+        /// Those of a published network.
+        Published = "published",
+    }
+}
+
 impl Augment {
     /// Whether images are shifted.
     pub fn crops(self) -> bool {
@@ -113,6 +123,10 @@ config! {
         augment: Augment = "none", Range::Choice(Augment::WORDS), "";
         /// Zero padding of `crop`.
         padding: usize = 4, Range::Whole(0, 64), "pixels";
+        /// Which weights a victim begins with. `scratch`: its own draw. `published`: those of a network that others trained from scratch on
+        /// the clean data by the same recipe. Its features are kept, and only a new last layer is trained. An attacker's surrogate, if it
+        /// has one, is that network.
+        start: Start = "scratch", Range::Choice(Start::WORDS), "";
         /// Keep the loss and the accuracy on the clean test set of every epoch. Off, only the last epoch is measured.
         curve: bool = true, Range::Switch, "";
     }
@@ -186,6 +200,8 @@ pub struct Recipe {
     pub penalty: Option<Arc<dyn Penalty>>,
     /// Factors on parameters after each step, by dotted path: what is multiplied by 0 stays pruned.
     pub keep: BTreeMap<String, Parameter>,
+    /// Whether only the last layer is trained, on features that stay as they are.
+    pub head_only: bool,
 }
 
 impl From<TrainConfig> for Recipe {

@@ -200,10 +200,11 @@ pub struct Learner {
 impl Learner {
     /// A network that is to be trained by a recipe.
     pub fn new(network: &Network, recipe: &Recipe) -> Self {
+        let module = network.module.clone();
         Self {
             network: network.clone(),
             device: network.device.clone().autodiff(),
-            module: Some(network.module.clone().train()),
+            module: Some(if recipe.head_only { module.train_head() } else { module.train() }),
             optimizer: optimizer(&recipe.config),
             label_smoothing: recipe.config.label_smoothing,
             ascend_below: recipe.ascend_below,

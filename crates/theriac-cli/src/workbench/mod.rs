@@ -22,7 +22,7 @@ use theriac_data::{Loaded, Places};
 use theriac_lab::{Bench, Cost, DatasetCard, Files, Halt, Job, Step, StepKind};
 use theriac_nn::burn::tensor::Device;
 use theriac_nn::{DeviceError, Normalisation};
-use theriac_train::TrainConfig;
+use theriac_train::{Start, TrainConfig};
 
 /// All registries, one device, and the data sets that were loaded so far.
 pub struct Workbench {
@@ -140,6 +140,10 @@ impl Bench for Workbench {
 
     fn check_train(&self, recipe: &MethodRecord, facts: &Facts) -> Vec<ParamError> {
         TrainConfig::check(&recipe.params, facts).err().unwrap_or_default()
+    }
+
+    fn starts_published(&self, recipe: &MethodRecord) -> bool {
+        TrainConfig::from_values(&recipe.params).is_ok_and(|recipe| recipe.start == Start::Published)
     }
 
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost {

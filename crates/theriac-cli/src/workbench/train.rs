@@ -24,7 +24,11 @@ impl Workbench {
             defense.train(&mut recipe).map_err(text)?;
         }
         let probe = attack.and_then(|(seeds, attack)| attack.probe(&prepared.data.test, &seeds));
-        let network = self.fresh(model, &prepared, &seeds)?;
+        let mut network = self.fresh(model, &prepared, &seeds)?;
+        if let Some(published) = self.network(job, "start", &prepared)? {
+            recipe.head_only = true;
+            network.module = published.module.with_head_of(network.module);
+        }
         let set = TrainingSet { train: &data, test: &prepared.data.test, probe: probe.as_ref() };
         let trained = theriac_train::train(network, set, &recipe, &seeds, job.session).map_err(|error| halt(&error))?;
         let curve: Vec<EpochRecord> = trained

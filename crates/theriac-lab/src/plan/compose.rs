@@ -53,6 +53,8 @@ struct Attacked<'a> {
     /// `, badnets rate=0.05`; empty for `none`.
     label: String,
     poison: Option<usize>,
+    /// The published network that trainings begin with, if there is one.
+    start: Option<usize>,
     clean_model: usize,
     victim: usize,
     clean: usize,
@@ -187,7 +189,10 @@ impl<'a> Composer<'a> {
 
     fn attacked<'s>(&mut self, setting: &'s Setting<'s>, attack: &'s MethodRecord) -> Attacked<'s> {
         let train = || Recipe::new(StepKind::Train);
-        let clean_model = self.step(setting, train(), format!("train {}", setting.label), &[]);
+        let start = self.bench.starts_published(setting.train).then(|| self.surrogate(setting));
+        let begin = start.map(|start| ("start", start));
+        let clean_inputs: Vec<_> = begin.into_iter().collect();
+        let clean_model = self.step(setting, train(), format!("train {}", setting.label), &clean_inputs);
         let (mut label, mut poison, mut victim) = (String::new(), None, clean_model);
         if attack.name != "none" {
             let name = self.brief(Kind::Attack, attack);
@@ -200,19 +205,25 @@ impl<'a> Composer<'a> {
                 text = format!("poison {name} for {}", setting.label);
             }
             if surrogate == Surrogate::Trained {
-                let surrogate = Recipe { role: "surrogate", ..train() };
-                let label = format!("train surrogate {}", setting.label);
-                inputs.push(("surrogate", self.step(setting, surrogate, label, &[])));
+                inputs.push(("surrogate", self.surrogate(setting)));
             }
             let made = self.step(setting, recipe, text, &inputs);
             label = format!(", {name}");
-            victim = self.step(setting, train(), format!("train {}{label}", setting.label), &[("poison", made)]);
+            let inputs: Vec<_> = with(Some(made), &clean_inputs);
+            victim = self.step(setting, train(), format!("train {}{label}", setting.label), &inputs);
             poison = Some(made);
         }
-        let mut attacked = Attacked { setting, attack, label, poison, clean_model, victim, clean: 0, undefended: 0 };
+        let mut attacked =
+            Attacked { setting, attack, label, poison, start, clean_model, victim, clean: 0, undefended: 0 };
         attacked.clean = self.evaluate(&attacked, clean_model, None, "clean model");
         attacked.undefended = self.evaluate(&attacked, victim, None, "undefended");
         attacked
+    }
+
+    /// A network that was trained from scratch on clean data, and is not the clean model.
+    fn surrogate(&mut self, setting: &Setting) -> usize {
+        let recipe = Recipe { role: "surrogate", ..Recipe::new(StepKind::Train) };
+        self.step(setting, recipe, format!("train surrogate {}", setting.label), &[])
     }
 
     fn evaluate(&mut self, attacked: &Attacked, model: usize, guard: Option<&MethodRecord>, what: &str) -> usize {
@@ -254,6 +265,7 @@ impl<'a> Composer<'a> {
             let at_training = hooks.contains(&Hook::Train).then_some(defense);
             let recipe = Recipe { defense: at_training, ..Recipe::new(StepKind::Train) };
             let mut inputs = with(attacked.poison, &[]);
+            inputs.extend(attacked.start.map(|start| ("start", start)));
             inputs.extend(vet.map(|vet| ("vet", vet)));
             trained = self.step(setting, recipe, label("train"), &inputs);
         }

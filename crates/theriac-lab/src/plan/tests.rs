@@ -136,6 +136,22 @@ fn a_surrogate_is_trained_on_clean_data_and_is_not_the_clean_model() {
 }
 
 #[test]
+fn a_published_network_is_where_all_victims_begin_and_the_attackers_surrogate() {
+    let text = study(
+        "[[experiment.attack]]\nname = [\"witches-brew\", \"badnets\"]\n[[experiment.defense]]\nname = [\"robust\", \"spectral\"]",
+    );
+    let plan = plan(&text.replace("[[experiment]]", "[train]\nepochs = 77\n[[experiment]]"));
+    let trained: Vec<&PlannedStep> = plan.steps.iter().filter(|step| step.step.kind == StepKind::Train).collect();
+    let (published, victims): (Vec<&&PlannedStep>, Vec<_>) =
+        trained.iter().partition(|step| step.step.role == "surrogate");
+    assert!(published.iter().all(|step| step.inputs.is_empty()));
+    let addresses: Vec<_> = published.iter().map(|step| step.address).collect();
+    assert!(victims.len() > 5 && victims.iter().all(|step| addresses.contains(&step.step.inputs["start"])));
+    let poison = cell(&plan, "witches-brew", "none").poison.unwrap();
+    assert!(addresses.contains(&plan.steps[poison].step.inputs["surrogate"]));
+}
+
+#[test]
 fn filters_get_controls_that_match_their_budget() {
     let plan = plan(&study(
         "[[experiment.attack]]\nname = [\"badnets\", \"sig\"]\n[[experiment.defense]]\nname = \"spectral\"\nstrength = [1, 2]\n\

@@ -81,6 +81,27 @@ fn a_checkpoint_restores_the_same_predictions() {
     assert!(error.contains("there is no tensor"), "{error}");
 }
 
+#[test]
+fn a_new_head_on_kept_features_learns_and_nothing_else_moves() {
+    let (train_data, test) = (bars(240, 1), bars(120, 2));
+    let set = TrainingSet { train: &train_data, test: &test, probe: None };
+    for (name, values) in [("mlp", "hidden=16"), ("cnn", "width=4 hidden=16"), ("resnet", "width=4 stages=2")] {
+        let published = run(name, values, 4, 7).network;
+        let mut start = network(name, values, &train_data, 8);
+        start.module = published.module.clone().with_head_of(start.module);
+        let recipe = Recipe { head_only: true, ..recipe(4) };
+        let trained = train(start.clone(), set, &recipe, &Seeds::new(8), &()).unwrap();
+        assert!(trained.curve.last().unwrap().test_accuracy > 0.9, "{name}: {:?}", trained.curve);
+        let [before, after, other] =
+            [&start, &trained.network, &published].map(|network| theriac_nn::parameters::read(&network.module));
+        for (name, parameter) in &after {
+            let is_head = name.contains("head");
+            assert_eq!(*parameter == before[name], !is_head, "{name}");
+            assert_eq!(*parameter == other[name], !is_head, "{name}");
+        }
+    }
+}
+
 fn input_gradient(network: &Network, images: &Batch, labels: &[Label]) -> Batch {
     Batch::from_tensor(theriac_nn::input_gradient(network, images.to_tensor(&network.device), labels))
 }
