@@ -2,16 +2,19 @@
 
     python -m venv venv
     venv/bin/pip install torch==2.15.0 numpy==2.4.6
-    venv/bin/python scripts/pytorch_targeted.py witches-brew --targets 30
+    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py bullseye-polytope --epsilon 26 --steps 300
+    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32
 
-Network, recipe and attacks are written anew from the papers and from the pages of the methods; only the images are Theriac's, those of
-`fashion-12k`. Each target has its own draw of the image, of its wanted class, of the poisons' bases and of all weights.
+Network, recipe and attacks are written anew from the papers and from the pages of the methods. The images are a random part of CIFAR-10
+of the same size, or of `fashion-12k`, the same for all targets. Each target has its own draw of the image, of its wanted class, of the
+poisons' bases and of all weights.
 `bullseye-polytope` is tried on a last layer that is trained on the features of its surrogate, `witches-brew` on training from scratch.
 """
 
 import argparse
 import copy
 import gzip
+import os
 import time
 from pathlib import Path
 
@@ -27,18 +30,31 @@ def fashion(part):
     def read(kind, header):
         return np.frombuffer(gzip.decompress((EMBEDDED / f"fashion12k-{part}-{kind}-ubyte.gz").read_bytes()), np.uint8)[header:]
 
-    images = read("images-idx3", 16).reshape(-1, 1, 28, 28).astype(np.float32) / 255
-    return torch.from_numpy(images), torch.from_numpy(read("labels-idx1", 8).astype(np.int64))
+    return read("images-idx3", 16).reshape(-1, 1, 28, 28), torch.from_numpy(read("labels-idx1", 8).astype(np.int64))
+
+
+def cifar10(part):
+    folder = Path(os.environ["THERIAC_DATA"]) / "cifar10"
+    names = ["test_batch.bin"] if part == "test" else [f"data_batch_{number}.bin" for number in range(1, 6)]
+    raw = np.concatenate([np.fromfile(folder / name, np.uint8).reshape(-1, 3073) for name in names])
+    images = raw[:, 1:].reshape(-1, 3, 32, 32)
+    return images, torch.from_numpy(raw[:, 0].astype(np.int64))
+
+
+def part_of(images, labels, count):
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
+    return torch.from_numpy(images[chosen].astype(np.float32) / 255), labels[chosen]
 
 
 class Cnn(nn.Module):
     def __init__(self, images, width=8, hidden=64):
         super().__init__()
-        self.mean, self.deviation = images.mean(), images.std(unbiased=False)
+        self.mean = images.mean((0, 2, 3)).view(-1, 1, 1)
+        self.deviation = images.std((0, 2, 3), unbiased=False).view(-1, 1, 1)
         self.body = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(images.shape[1], width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(2 * width * 49, hidden), nn.ReLU())
+            nn.Flatten(), nn.Linear(2 * width * (images.shape[2] // 4) ** 2, hidden), nn.ReLU())
         self.head = nn.Linear(hidden, 10)
 
     def features(self, images):
@@ -116,11 +132,13 @@ def wilson(hits, count, z=1.959964):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("attack", choices=["witches-brew", "bullseye-polytope"])
-    defaults = {"targets": 30, "first": 0, "epochs": 4, "batch": 64, "epsilon": 16, "steps": 250, "restarts": 1, "poisons": 100}
+    defaults = {"targets": 30, "first": 0, "train": 2500, "test": 1000, "width": 8, "hidden": 128, "epochs": 20, "batch": 64, "epsilon": 16, "steps": 250, "restarts": 1, "poisons": 25}
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--data", choices=["fashion-12k", "cifar10"], default="cifar10")
     args = parser.parse_args()
-    (images, labels), (test, answers) = fashion("train"), fashion("test")
+    read = {"fashion-12k": fashion, "cifar10": cifar10}[args.data]
+    (images, labels), (test, answers) = part_of(*read("train"), args.train), part_of(*read("test"), args.test)
     hits = clean_hits = 0
     for number in range(args.first, args.first + args.targets):
         begin = time.time()
@@ -130,7 +148,7 @@ def main():
         wanted = int(random.choice([label for label in range(10) if label != answers[at]]))
         bases = np.sort(random.choice(np.flatnonzero(labels.numpy() == wanted), args.poisons, replace=False))
         image = test[at : at + 1]
-        surrogate = Cnn(images)
+        surrogate = Cnn(images, args.width, args.hidden)
         train(surrogate, surrogate.parameters(), images, labels, args, generator)
         if args.attack == "witches-brew":
             value, poisons = brew(surrogate, image, images[bases], wanted, args, generator)
@@ -140,7 +158,7 @@ def main():
         poisoned[bases] = (255 * poisons).round() / 255
         found, accuracy = [], []
         for data in (poisoned, images):
-            victim = Cnn(images)
+            victim = Cnn(images, args.width, args.hidden)
             parameters = victim.parameters()
             if args.attack == "bullseye-polytope":
                 victim.body = copy.deepcopy(surrogate.body).requires_grad_(False)
