@@ -23,7 +23,8 @@
 //!   and is refused.
 //! - The length of `A` is `sqrt(sum A^2 + 1e-12)`, where the authors add 1e-6 to it: a map that is zero everywhere has no gradient,
 //!   instead of one that is not a number.
-//! - Both trainings use the recipe of `fine-tuning`. The authors begin at 0.1 and divide by ten every two epochs; here a cosine does that.
+//! - Both trainings use the recipe of `fine-tuning`, at half of its learning rate and twice its weight decay: at 0.1 the student of `cnn` on
+//!   MNIST diverges. The authors begin at 0.1 and divide by ten every two epochs, with weight decay 1e-4; here a cosine does that.
 //! - Augmentation is that of the recipe by which the suspect was trained; teacher and student see the same images.
 //!
 //! # Verified against
@@ -49,11 +50,11 @@ config! {
         /// Passes over the trusted set that teach the student.
         epochs: usize = 50, Range::Whole(1, 10_000), "epochs";
         /// Largest learning rate of both, cosine to zero.
-        lr: f64 = 0.1, Range::Above(0.0, 10.0), "";
+        lr: f64 = 0.05, Range::Above(0.0, 10.0), "";
         /// Weight of the distance of each stage; the first stage has half of it.
         beta: f64 = 1000.0, Range::Number(0.0, 1e9), "";
         /// Strength of the L2 penalty, which is all that moves a model where it already fits the trusted set.
-        weight_decay: f64 = 0.01, Range::Number(0.0, 10.0), "";
+        weight_decay: f64 = 0.02, Range::Number(0.0, 10.0), "";
     }
 }
 
