@@ -32,6 +32,8 @@
 //!
 //! # When it fails
 //! What is learnt first need not be the poison. On clean data the easiest samples are taken out and unlearnt, which costs accuracy.
+//! Unlearning is the weak half: a model that is certain of the isolated samples has next to no gradient there. On MNIST with `cnn` all
+//! that is isolated is poison, and yet no `unlearn_lr` that was tried removes the backdoor without the model: `experiments/repairs`.
 
 use theriac_core::{Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, Verified, config, threat::samples_at};
 use theriac_nn::Network;
