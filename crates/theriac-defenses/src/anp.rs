@@ -34,8 +34,8 @@
 //! finds the gradients of masks and disturbances through the network. Tests below: they agree with central differences.
 //!
 //! # When it fails
-//! On `cnn`, which has no batch normalisation, it does not remove a patch from MNIST at the thresholds that were tried: `experiments/repairs`. It
-//! has not been measured on the large networks with thousands of neurons that the paper prunes.
+//! On `cnn`, which has no batch normalisation, it does not remove a patch from MNIST at the thresholds that were tried:
+//! `experiments/repairs`. It has not been measured on the large networks with thousands of neurons that the paper prunes.
 
 use std::collections::BTreeMap;
 
