@@ -12,5 +12,7 @@ mod train;
 pub use augment::Placements;
 pub use in_turn::in_turn;
 pub use pgd::{Direction, Norm, Pgd};
-pub use recipe::{Augment, BatchHook, INFO, Minibatch, Optimizer, Penalty, Purifier, Recipe, Schedule, Start, TrainConfig};
+pub use recipe::{
+    Augment, BatchHook, INFO, Minibatch, Optimizer, Penalty, Purifier, Recipe, Schedule, Start, TrainConfig,
+};
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -30,6 +30,7 @@ fn isolated(case: &Backdoored, defense: &Abl) -> (Verdict, Vec<usize>) {
         victim: &case.model,
         recipe: case.context().recipe,
         session: &(),
+        trusted: &case.poisoned,
         truth: &truth,
         matched: None,
     };

@@ -164,6 +164,7 @@ fn cross_validation_finds_flips_beats_chance_and_relabelling_restores_them() {
         victim: &victim,
         recipe: &recipe,
         session: &(),
+        trusted: &data,
         truth: &truth,
         matched: None,
     };
