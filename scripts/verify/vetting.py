@@ -8,6 +8,7 @@ Writes into the folder that is its argument:
 
     features.csv               label, poisoned, 16 features; three classes with planted backdoor and label-flip poison
     spectral_signatures.csv    tau by numpy's SVD; removed at epsilon 0.1, multiplier 1.5
+    wide.csv                   tau of 200 samples with 100 features, which the test draws as well
     activation_clustering.csv  in the smaller cluster (PCA to 10, k-means); mean silhouette of the class; removed by the
                                rules size, silhouette and distance
     deep_knn.csv               share of the 50 neighbours with another label; the new label where outvoted, else -1
@@ -71,6 +72,18 @@ def spectral(features, labels):
         count = round(MULTIPLIER * EXPECTED * len(members))
         removed[members[np.argsort(-tau[members], kind="stable")[:count]]] = 1
     return tau, removed
+
+
+def wide():
+    """tau of features that a generator of 64 bits draws: bytes, divided by the number of the column."""
+    state, rows, columns = 1, 200, 100
+    drawn = []
+    for _ in range(rows * columns):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        drawn.append(state >> 56)
+    features = np.array(drawn, dtype=np.float32).reshape(rows, columns) / np.arange(1, columns + 1, dtype=np.float32)
+    centred = features.astype(np.float64) - features.astype(np.float64).mean(axis=0)
+    return (centred @ np.linalg.svd(centred, full_matrices=False)[2][0]) ** 2
 
 
 def clustering(features, labels):
@@ -149,6 +162,7 @@ def main():
           [[label, mark] + [float(str(value)) for value in row] for label, mark, row in zip(labels, poisoned, rounded)])
     features = rounded.astype(np.float64)
 
+    write(folder / "wide.csv", ["tau"], zip(wide()))
     tau, removed = spectral(features, labels)
     write(folder / "spectral_signatures.csv", ["tau", "removed"], zip(tau, removed))
     smaller, silhouettes, rules = clustering(features, labels)
