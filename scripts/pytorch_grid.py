@@ -59,9 +59,9 @@ class Lab:
         return fit(model, images, labels, self.epochs, LR, change)
 
 
-def fit(model, images, labels, epochs, lr, change=None):
+def fit(model, images, labels, epochs, lr, change=None, decay=5e-4):
     """Stochastic gradient descent with a cosine to zero; `change` makes the images of a batch what is trained on."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay, fused=True)
     step, steps = 0, epochs * math.ceil(len(images) / BATCH)
     model.train()
     for _ in range(epochs):
@@ -271,11 +271,11 @@ def deep_knn(lab, data, seed, k=50, block=500):
     return lab.train(data.images[keep], data.labels[keep], seed), None
 
 
-def fine_tuning(lab, data, seed, trusted=0.05, epochs=10, lr=0.01):
+def fine_tuning(lab, data, seed, trusted=0.05, epochs=50, lr=0.1, decay=0.01):
     """Goes on training on a few clean samples."""
     model = lab.train(data.images, data.labels, seed)
     chosen = drawn(torch.arange(len(lab.labels)), round(trusted * len(lab.labels)))
-    return fit(model, lab.images[chosen], lab.labels[chosen], epochs, lr), None
+    return fit(model, lab.images[chosen], lab.labels[chosen], epochs, lr, decay=decay), None
 
 
 def adversarial_training(lab, data, seed, epsilon=32, steps=2):
