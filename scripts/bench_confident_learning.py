@@ -2,8 +2,8 @@
 
     python -m venv venv
     venv/bin/pip install numpy==2.1.3 cleanlab==2.9.0
-    venv/bin/python scripts/bench_confident_learning.py /tmp/confident
-    cargo bench -p theriac-defenses --bench confident_learning -- /tmp/confident
+    venv/bin/python scripts/bench_confident_learning.py confident
+    cargo bench -p theriac-defenses --bench confident_learning -- confident
 
 Writes into the folder that is its argument: probabilities.f32 (row by row), labels.u16, for each rule RULE.u8 with 1 for a
 mislabelled sample, and times.csv with milliseconds, the median of 5 rounds that take turns. The benchmark of Theriac reads
