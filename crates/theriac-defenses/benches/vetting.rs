@@ -38,6 +38,7 @@ fn main() {
     let victim = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &seeds).expect("valid defaults");
     let context = VetContext {
         data: &data,
+        trusted: &data,
         features: &features,
         probabilities: &probabilities,
         seeds: &seeds,

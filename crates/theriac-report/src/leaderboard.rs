@@ -168,10 +168,10 @@ fn row(group: &Group, setting: &Setting, attack: String, defense: String, costs:
         attack,
         defense,
         n: group.ok().count(),
-        accuracy: group.spread("clean_accuracy"),
-        success: group.success().zip(group.success_spread()),
-        der: group.spread("der"),
-        auroc: group.spread("auroc"),
+        accuracy: group.spread("clean_accuracy").map(clipped),
+        success: group.success().zip(group.success_spread().map(clipped)),
+        der: group.spread("der").map(clipped),
+        auroc: group.spread("auroc").map(clipped),
         cost,
         config,
         gone,
@@ -217,8 +217,8 @@ fn standings(setting: &Setting, ranked: &[&MethodRecord], costs: &Costs) -> Vec<
             Standing {
                 defense: setting.defense_label(defense),
                 rank: None,
-                der: all.then(|| over(&own, |group| group.values("der"))).flatten(),
-                worst: worst.map(|(group, _, spread)| (setting.attack_label(group.attack()), spread)),
+                der: all.then(|| over(&own, |group| group.values("der"))).flatten().map(clipped),
+                worst: worst.map(|(group, _, spread)| (setting.attack_label(group.attack()), clipped(spread))),
                 lost: nothing.and_then(|group| against_undefended(&group)).map(negated),
                 regained: over(&on_accuracy, |group| {
                     let Some(undefended) = setting.undefended(group.attack()) else { return BTreeMap::new() };
@@ -251,6 +251,12 @@ fn over(groups: &[&Group], values: impl Fn(&Group) -> BTreeMap<u64, f64>) -> Opt
     let seeds = all.first()?.keys().filter(|seed| all.iter().all(|one| one.contains_key(seed)));
     let mean = |seed: &u64| all.iter().map(|one| one[seed]).sum::<f64>() / all.len() as f64;
     Spread::of(&seeds.map(mean).collect::<Vec<_>>())
+}
+
+/// An interval of fractions holds fractions.
+fn clipped(spread: Spread) -> Spread {
+    let interval = spread.interval.map(|(low, high)| (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0)));
+    Spread { interval, ..spread }
 }
 
 fn negated(spread: Spread) -> Spread {
