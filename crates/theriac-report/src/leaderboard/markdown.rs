@@ -23,8 +23,8 @@ pub fn preamble() -> &'static str {
     "Defenses are ranked by the mean of their defense effectiveness (DER: 0.5 is no effect, 1 is perfect) over those attacks of a\n\
      setting that have a success to prevent. Worst attack left is the success of the attack that still succeeds best. CA is clean\n\
      accuracy: lost where nothing is attacked, regained in the mean over attacks on accuracy. Cost is seconds beyond those of the\n\
-     undefended victim, on one thread; for an undefended row it is the making of the poison. Controls have no rank. Brackets are\n\
-     95 % Student intervals over seeds. Every row links to the config that gives it again, bit by bit."
+     undefended victim, summed over steps as the run computed them; for an undefended row it is the making of the poison. Controls\n\
+     have no rank. Brackets are 95 % Student intervals over seeds. Every row links to the config that gives it again, bit by bit."
 }
 
 /// The whole page.
