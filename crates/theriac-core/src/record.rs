@@ -108,6 +108,9 @@ pub struct EpochRecord {
     pub test_accuracy: f64,
     /// The attack's success metric, if it has one.
     pub attack_success: Option<f64>,
+    /// Accuracy on the samples that the victim kept out of its (poisoned) training set, if it kept some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
 }
 
 /// One point of a detection curve.

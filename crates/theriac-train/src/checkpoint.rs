@@ -7,7 +7,7 @@ use theriac_core::seed::Stream;
 use crate::train::EpochReport;
 
 /// The version of the format. A checkpoint of another one is none.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that the next step depends on and that is not in the recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

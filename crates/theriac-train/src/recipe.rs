@@ -127,6 +127,9 @@ config! {
         /// the clean data by the same recipe. Its features are kept, and only a new last layer is trained. An attacker's surrogate, if it
         /// has one, is that network.
         start: Start = "scratch", Range::Choice(Start::WORDS), "";
+        /// How much of the training set is kept out of it, drawn at random, as the victim's own validation set. It is as poisoned as the
+        /// rest: whether the victim would notice is what its accuracy there tells, beside that on the clean test set.
+        validation: f64 = 0.0, Range::Number(0.0, 0.9), "of the training set";
         /// Keep the loss and the accuracy on the clean test set of every epoch. Off, only the last epoch is measured.
         curve: bool = true, Range::Switch, "";
     }

@@ -46,6 +46,8 @@ pub struct EpochReport {
     pub test_accuracy: f64,
     /// Success on the attack's probe.
     pub attack_success: Option<f64>,
+    /// Accuracy on the victim's validation set, if the recipe keeps one.
+    pub validation_accuracy: Option<f64>,
 }
 
 /// A finished training.
@@ -105,6 +107,8 @@ pub fn train(
     session: &dyn Session,
 ) -> Result<Trained, TrainError> {
     let config = &recipe.config;
+    let (kept, fitted) = split(set.train, config.validation, seeds);
+    let set = TrainingSet { train: &fitted, ..set };
     if set.train.is_empty() {
         return Err(TrainError::Empty);
     }
@@ -116,8 +120,20 @@ pub fn train(
     let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, recipe), Checkpoint::default()));
     let purified = recipe.purifiers.iter().fold(set.train.clone(), |data, purify| purify(&data));
     with_lessons(&purified, config, seeds, (from.epoch, from.batch), |batches, lessons| {
-        learn(learner, from, set, recipe, seeds, session, batches, lessons)
+        learn(learner, from, set, &kept, recipe, seeds, session, batches, lessons)
     })
+}
+
+/// What is kept for validation, and what is trained on.
+fn split(data: &Dataset, share: f64, seeds: &Seeds) -> (Dataset, Dataset) {
+    let mut order: Vec<usize> = (0..data.len()).collect();
+    let count = (share * data.len() as f64).round() as usize;
+    if count > 0 {
+        seeds.stream("train/validation").shuffle(&mut order);
+        order[..count].sort_unstable();
+        order[count..].sort_unstable();
+    }
+    (data.select(&order[..count]), data.select(&order[count..]))
 }
 
 /// Goes through all `lessons` that are left, `batches` of them an epoch.
@@ -126,6 +142,7 @@ fn learn(
     mut learner: Learner,
     from: Checkpoint,
     set: TrainingSet,
+    kept: &Dataset,
     recipe: &Recipe,
     seeds: &Seeds,
     session: &dyn Session,
@@ -167,6 +184,7 @@ fn learn(
             let current = learner.network();
             let predict = |data: &Dataset| predictions(&current.logits(data), epoch + 1);
             let predicted = predict(set.test)?;
+            let validated = predict(kept)?;
             let probed = set.probe.map(|probe| predict(&probe.inputs)).transpose()?;
             curve.push(EpochReport {
                 epoch: epoch + 1,
@@ -174,6 +192,7 @@ fn learn(
                 train_accuracy: correct as f64 / set.train.len() as f64,
                 test_accuracy: accuracy(&predicted, &set.test.labels()).ok_or(TrainError::Untested)?,
                 attack_success: set.probe.zip(probed).and_then(|(probe, probed)| probe.success(&probed)),
+                validation_accuracy: accuracy(&validated, &kept.labels()),
             });
         }
         losses.clear();

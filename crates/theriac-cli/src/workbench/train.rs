@@ -40,6 +40,7 @@ impl Workbench {
                 train_accuracy: epoch.train_accuracy,
                 test_accuracy: epoch.test_accuracy,
                 attack_success: epoch.attack_success,
+                validation_accuracy: epoch.validation_accuracy,
             })
             .collect();
         Ok(vec![(WEIGHTS.to_owned(), trained.network.encode()), ("curve.json".to_owned(), json(&curve))])

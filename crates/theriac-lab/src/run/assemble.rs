@@ -143,6 +143,8 @@ fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) ->
     record.certified = own.certified;
     if let Some(trained) = cell.trained {
         record.curve = reader.read::<Vec<EpochRecord>>(trained, CURVE)?;
+        let validated = record.curve.last().and_then(|last| last.validation_accuracy);
+        metrics.extend(validated.map(|value| ("validation_accuracy".to_owned(), value)));
     }
     if let Some(poison) = cell.poison {
         let (rate, by_class) = reader.poison(poison)?;

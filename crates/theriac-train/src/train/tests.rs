@@ -278,6 +278,29 @@ fn the_curve_follows_the_probe_and_divergence_is_an_error() {
 }
 
 #[test]
+fn a_validation_set_is_kept_out_and_is_as_poisoned_as_the_rest() {
+    let (data, test) = (bars(200, 1), bars(60, 2));
+    let (kept, fitted) = split(&data, 0.25, &Seeds::new(1));
+    let mut ids: Vec<u64> = [&kept, &fitted].iter().flat_map(|part| (0..part.len()).map(|at| part.id(at).0)).collect();
+    ids.sort_unstable();
+    assert_eq!((kept.len(), ids), (50, (0..200).collect()));
+    // All labels move by one: what the victim kept agrees with what it learnt, the test set does not.
+    let classes = data.classes().len() as Label;
+    let labels: Vec<Label> = data.labels().iter().map(|label| (label + 1) % classes).collect();
+    let pixels: Vec<u8> = (0..data.len()).flat_map(|index| data.image(index)).copied().collect();
+    let wrong = Dataset::new("wrong", data.shape(), data.classes().to_vec(), pixels, &labels).unwrap();
+    let set = TrainingSet { train: &wrong, test: &test, probe: None };
+    let last = |validation| {
+        let config = TrainConfig { validation, epochs: 8, batch: 20, ..TrainConfig::default() };
+        let network = network("mlp", "hidden=16", &data, 1);
+        *train(network, set, &config.into(), &Seeds::new(1), &()).unwrap().curve.last().unwrap()
+    };
+    let found = last(0.25);
+    assert!(found.validation_accuracy.unwrap() > 0.9 && found.test_accuracy < 0.1, "{found:?}");
+    assert_eq!(last(0.0).validation_accuracy, None);
+}
+
+#[test]
 fn outputs_that_are_no_numbers_are_an_error_and_not_class_0() {
     assert_eq!(predictions(&Matrix::new(2, vec![0.0, 1.0]), 3).unwrap(), [1]);
     for wrong in [f32::NAN, f32::INFINITY] {
