@@ -4,6 +4,8 @@
 //!   random classification noise.
 //! - Biggio, Nelson and Laskov, "Support Vector Machines Under Adversarial Label Noise", ACML 2011,
 //!   <https://proceedings.mlr.press/v20/biggio11.html>: the same flips as an attack.
+//! - Wei, Zhu, Cheng, Liu, Niu and Liu, "Learning with Noisy Labels Revisited", ICLR 2022,
+//!   <https://arxiv.org/abs/2110.12088>: labels of CIFAR-10 that people gave, for the mode `file`.
 //!
 //! # Threat model
 //! An annotator changes labels and never sees a model. Symmetric and matrix flips lower the accuracy as a whole
@@ -18,6 +20,7 @@
 //!             y_i <- to                                              i in S, eligible: y_i = from, if both are given
 //! one-class   y_i <- to, or uniform over the classes except from     i in S, eligible: y_i = from
 //! matrix      P(y_i <- j) = matrix[y_i][j]                           all i
+//! file        y_i <- the label in the table                          all i
 //! ```
 //!
 //! # Where this differs from the paper
@@ -33,6 +36,8 @@
 //! The exact number of flips for every mode, the uniform spread of symmetric flips, and matrix counts computed by hand
 //! (tests below).
 
+mod given;
+
 use theriac_core::threat::samples_at;
 use theriac_core::{
     Aim, Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, MethodInfo, Paper, ParamError,
@@ -45,19 +50,26 @@ use crate::{Attack, AttackContext, AttackEntry, AttackError};
 config! {
     /// What the flips look like.
     pub struct LabelFlipConfig {
-        /// How many labels change, as a fraction of the whole training set. The mode `matrix` ignores it: there the
-        /// matrix says how many.
+        /// How many labels change, as a fraction of the whole training set. The modes `matrix` and `file` ignore it: there
+        /// the matrix or the table says how many.
         rate: f64 = 0.1, Range::Number(0.0, 1.0), "of the training set";
         /// `symmetric`: to any other class, uniformly. `pair`: to the next class, or from the class `from` to the class
         /// `to` if they are given. `one-class`: only samples of `from`, to `to` or to any other class. `matrix`: by
-        /// `matrix`.
-        mode: String = "symmetric", Range::Choice(&["symmetric", "pair", "one-class", "matrix"]), "";
+        /// `matrix`. `file`: labels that people gave, from a table.
+        mode: String = "symmetric", Range::Choice(&["symmetric", "pair", "one-class", "matrix", "file"]), "";
         /// The class whose labels change, for `pair` (with `to`) and `one-class`.
         from: Option<u16> = None::<u16>, Range::Class, "";
         /// The class that they get, for `pair` (with `from`) and `one-class`.
         to: Option<u16> = None::<u16>, Range::Class, "";
         /// For `matrix`: the probability of each label (column) for each true class (row).
         matrix: Option<Vec<Vec<f64>>> = None::<f64>, Range::Transition, "";
+        /// For `file`: a CSV table with a header and a row for each sample of the whole training set, in their order. A
+        /// relative path is looked for in the current directory.
+        labels: Option<String> = None::<String>, Range::Text, "";
+        /// For `file`: the column of the table with class indices.
+        column: String = "label", Range::Text, "";
+        /// For `file`: the BLAKE3 hash of the table, so that a study means the same labels everywhere.
+        blake3: Option<String> = None::<String>, Range::Text, "";
     }
 }
 
@@ -68,12 +80,13 @@ enum LabelFlip {
     NextClass { rate: f64 },
     OneClass { rate: f64, from: Label, to: Option<Label> },
     Matrix(Vec<Vec<f64>>),
+    Given(Vec<Label>),
 }
 
 impl LabelFlipConfig {
     fn check(self, facts: &Facts) -> Result<LabelFlip, Vec<ParamError>> {
         let mut checks = Checks::new(facts);
-        let Self { rate, mode, from, to, matrix } = self;
+        let Self { rate, mode, from, to, matrix, labels, column, blake3 } = self;
         checks.two_classes("mode");
         checks.optional_class("from", from);
         checks.optional_class("to", to);
@@ -90,7 +103,14 @@ impl LabelFlipConfig {
             let message = format!("expected {} rows, one a class, found {}", facts.classes, matrix.len());
             checks.require(matrix.len() == facts.classes, "matrix", message);
         }
+        checks.require(mode == "file" || labels.is_none(), "labels", format!("the mode `{mode}` takes no table"));
+        checks.require(mode != "file" || labels.is_some(), "labels", "the mode `file` needs a table of labels");
+        let table = labels.map(|path| given::read(&path, &column, blake3.as_deref(), facts));
+        if let Some(Err((key, message))) = &table {
+            checks.require(false, key, message);
+        }
         let flip = match (matrix, from) {
+            _ if mode == "file" => LabelFlip::Given(table.and_then(Result::ok).unwrap_or_default()),
             (Some(matrix), _) => LabelFlip::Matrix(matrix),
             (None, Some(from)) => LabelFlip::OneClass { rate, from, to },
             (None, None) if mode == "pair" => LabelFlip::NextClass { rate },
@@ -141,6 +161,7 @@ impl Attack for LabelFlip {
                 };
                 matrix.iter().zip(&train.class_counts()).enumerate().map(changed).sum()
             }
+            Self::Given(labels) => labels.iter().zip(train.labels()).filter(|&(&given, old)| given != old).count(),
         };
         Budget { samples, epsilon: 0 }
     }
@@ -152,6 +173,11 @@ impl Attack for LabelFlip {
         let (eligible, what) = match self {
             Self::Matrix(matrix) => {
                 Self::flip_by_matrix(matrix, context, &mut changes);
+                return Ok(changes);
+            }
+            Self::Given(labels) => {
+                let wrong = labels.iter().enumerate().filter(|&(index, &label)| label != train.label(index));
+                wrong.for_each(|(index, &label)| changes.relabel(train, index, label));
                 return Ok(changes);
             }
             Self::OneClass { from, .. } => (train.of_class(*from), format!("samples of class {from}")),
@@ -175,7 +201,7 @@ impl Attack for LabelFlip {
     /// other class.
     fn probe(&self, test: &Dataset, _seeds: &Seeds) -> Option<Probe> {
         match self {
-            Self::Symmetric { .. } | Self::Matrix(_) => None,
+            Self::Symmetric { .. } | Self::Matrix(_) | Self::Given(_) => None,
             Self::NextClass { .. } => {
                 let wanted = test.labels().into_iter().map(|label| next_class(label, test.classes().len())).collect();
                 Some(Probe { metric: TARGETED_SUCCESS, inputs: test.clone(), aim: Aim::Classes(wanted) })
@@ -209,7 +235,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
         "label-flip",
         Family::Mislabeling,
         THREAT,
-        "Gives a fraction of the training samples a wrong label: any, the next class, one class only, or by a matrix.",
+        "Gives a fraction of the training samples a wrong label: any, the next class, one class only, by a matrix, or by a table.",
         &[
             Paper {
                 cite: "Angluin & Laird 1988",
@@ -220,6 +246,11 @@ pub static ENTRY: AttackEntry = AttackEntry {
                 cite: "Biggio et al. 2011",
                 title: "Support Vector Machines Under Adversarial Label Noise",
                 link: "https://proceedings.mlr.press/v20/biggio11.html",
+            },
+            Paper {
+                cite: "Wei et al. 2022",
+                title: "Learning with Noisy Labels Revisited: A Study Using Real-World Human Annotations",
+                link: "https://arxiv.org/abs/2110.12088",
             },
         ],
         LabelFlipConfig::PARAMS,
