@@ -198,8 +198,7 @@ pub fn golden_trigger<T: Fn(&mut [u8])>(attack: &str, make: impl Fn(Shape, &str)
     let mut compared = 0;
     for row in rows.filter(|row| row.split(';').next() == Some(attack)) {
         let [_, shape, variant, pixels] = row.split(';').collect::<Vec<_>>()[..] else { panic!("{row}") };
-        let sizes: Vec<usize> = shape.split('x').map(|size| size.parse().unwrap()).collect();
-        let shape = Shape { channels: sizes[0], height: sizes[1], width: sizes[2] };
+        let shape = shape_of(shape);
         let byte = |at: usize| u8::from_str_radix(&pixels[2 * at..2 * at + 2], 16).unwrap();
         let expected: Vec<u8> = (0..pixels.len() / 2).map(byte).collect();
         let trigger = make(shape, variant);
@@ -211,6 +210,43 @@ pub fn golden_trigger<T: Fn(&mut [u8])>(attack: &str, make: impl Fn(Shape, &str)
         }
     }
     assert!(compared >= 4, "{compared}");
+}
+
+/// Compares the edits of an attack, one by one, with what another program makes of the same draws: see
+/// `scripts/verify/selections.py`.
+pub fn golden_edits(entry: &AttackEntry) {
+    let rows = include_str!("../tests/golden/selections.csv").lines().skip(1);
+    let mut compared = 0;
+    for row in rows.filter(|row| row.split(';').next() == Some(entry.info.name)) {
+        let [_, shape, params, expected] = row.split(';').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let shape = shape_of(shape);
+        let pixels: Vec<u8> = (0..48).flat_map(|number| formula(shape, number % 11)).collect();
+        let labels: Vec<Label> = (0..48).map(|number| (number * number + number / 3) % 4).collect();
+        let train = Dataset::new("formula", shape, ["0", "1", "2", "3"].map(str::to_owned), pixels, &labels).unwrap();
+        let given: Value = params.parse().unwrap();
+        let given: Values = given.as_object().unwrap().clone().into_iter().collect();
+        let facts = Facts { shape, train: 48, ..facts() };
+        let attack = (entry.check)(&given, &facts).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let mut edits = poison_on(&*attack, &train, 1).unwrap().edits;
+        edits.sort_by_key(Edit::id);
+        let hex = |image: &[u8]| image.iter().map(|pixel| format!("{pixel:02x}")).collect::<String>();
+        let found = edits.iter().map(|edit| match edit {
+            Edit::Relabel { id, to, .. } => format!("{}={to}", id.0),
+            Edit::Replace { id, image } => format!("{}:{}", id.0, hex(image)),
+            Edit::Insert { label, image, .. } => format!("+{label}:{}", hex(image)),
+            Edit::Remove { id } => format!("{}-", id.0),
+        });
+        let (found, expected): (Vec<String>, Vec<&str>) = (found.collect(), expected.split(' ').collect());
+        assert_eq!(found, expected, "{}, {params}, {shape:?}", entry.info.name);
+        compared += found.len();
+    }
+    println!("{compared} edits");
+    assert!(compared > 20, "{compared}");
+}
+
+fn shape_of(text: &str) -> Shape {
+    let sizes: Vec<usize> = text.split('x').map(|size| size.parse().unwrap()).collect();
+    Shape { channels: sizes[0], height: sizes[1], width: sizes[2] }
 }
 
 /// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it.

@@ -190,6 +190,29 @@ impl Golden {
         Case::with_poison(&labels, Matrix::new(table[0].len() - 2, values), poisoned)
     }
 
+    /// 300 samples, of which every seventh is poisoned.
+    pub fn of_controls() -> Case {
+        let poisoned = (0..300).map(|index| index % 7 == 0).collect();
+        Case::with_poison(&[0, 1, 2].repeat(100), Matrix::new(1, vec![0.0; 300]), poisoned)
+    }
+
+    /// Compares what a control removes with what another program makes of the same draws, see
+    /// `scripts/verify/selections.py`.
+    pub fn control(name: &str, filter: &dyn Defense) {
+        let case = Self::of_controls();
+        let rows =
+            include_str!("../tests/golden/controls.csv").lines().filter(|row| row.split(';').next() == Some(name));
+        let mut compared = 0;
+        for row in rows {
+            let [_, matched, removed] = row.split(';').collect::<Vec<_>>()[..] else { panic!("{row}") };
+            let expected: Vec<usize> = removed.split(' ').map(|index| index.parse().unwrap()).collect();
+            let context = VetContext { matched: matched.parse().ok(), ..case.context() };
+            assert_eq!(case.removed(&filter.vet(&context).unwrap()), expected, "{name}, {matched}");
+            compared += 1;
+        }
+        assert!(compared >= 4, "{compared}");
+    }
+
     /// A network for three classes of 6 x 6 images.
     pub fn network() -> theriac_nn::Network {
         let facts = Facts { shape: Shape { channels: 1, height: 6, width: 6 }, classes: CLASSES, train: 8, test: 0 };
