@@ -3,7 +3,8 @@
     python -m venv venv
     venv/bin/pip install torch==2.15.0 numpy==2.4.6
     THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py bullseye-polytope --epsilon 26 --steps 300
-    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32
+    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32 --train 10000 --width 16 \
+        --hidden 64 --epochs 15 --poisons 100 --restarts 2 --augment
 
 Network, recipe and attacks are written anew from the papers and from the pages of the methods. The images are a random part of CIFAR-10
 of the same size, or of `fashion-12k`, the same for all targets. Each target has its own draw of the image, of its wanted class, of the
@@ -64,13 +65,30 @@ class Cnn(nn.Module):
         return self.head(self.features(images))
 
 
+def moved(images, generator, padding=4):
+    """Each image shifted by up to `padding` pixels, black where nothing is, and mirrored half of the time."""
+    count, channels, height, width = images.shape
+    shifts = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
+    rows, columns = shifts[0] + torch.arange(height), shifts[1] + torch.arange(width)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    places = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
+    return F.pad(images, 4 * (padding,))[*places, rows[:, None, :, None], columns[:, None, None, :]]
+
+
 def train(network, parameters, images, labels, args, generator):
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, -(-len(images) // args.batch) * args.epochs)
+    steps = -(-len(images) // args.batch) * args.epochs
+    warm = 0.3 * steps
+    cosine = lambda part: 0.5 * (1 + np.cos(np.pi * part))
+    cycle = lambda step: (step + 1) / warm if step < warm else cosine((step - warm) / (steps - warm))
+    plain = lambda step: cosine(step / steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, cycle if args.augment else plain)
     for _ in range(args.epochs):
         for part in torch.randperm(len(images), generator=generator).split(args.batch):
             optimizer.zero_grad()
-            F.cross_entropy(network(images[part]), labels[part]).backward()
+            batch = moved(images[part], generator) if args.augment else images[part]
+            F.cross_entropy(network(batch), labels[part]).backward()
             optimizer.step()
             schedule.step()
     return network
@@ -98,7 +116,8 @@ def brew(network, image, bases, wanted, args, generator):
         drops = [args.steps * part // 8 for part in (3, 5, 7)]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
         for _ in range(args.steps):
-            mismatch = 1 - F.cosine_similarity(goal, pull(poisons, labels, True), dim=0)
+            placed = moved(poisons, generator) if args.augment else poisons
+            mismatch = 1 - F.cosine_similarity(goal, pull(placed, labels, True), dim=0)
             poisons.grad = torch.autograd.grad(mismatch, poisons)[0].sign()
             optimizer.step()
             schedule.step()
@@ -136,6 +155,7 @@ def main():
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--data", choices=["fashion-12k", "cifar10"], default="cifar10")
+    parser.add_argument("--augment", action="store_true", help="random shifts and mirrors, and a one-cycle schedule")
     args = parser.parse_args()
     read = {"fashion-12k": fashion, "cifar10": cifar10}[args.data]
     (images, labels), (test, answers) = part_of(*read("train"), args.train), part_of(*read("test"), args.test)

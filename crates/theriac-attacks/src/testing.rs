@@ -249,7 +249,7 @@ fn shape_of(text: &str) -> Shape {
     Shape { channels: sizes[0], height: sizes[1], width: sizes[2] }
 }
 
-/// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it.
+/// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it there and in `adversarial.py`.
 pub struct Reference {
     /// With three classes.
     pub network: Network,
@@ -261,13 +261,14 @@ pub struct Reference {
     numbers: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// All networks of the script.
+/// All networks of the scripts: `mlp`, `cnn`, `resnet`.
 pub fn references() -> [Reference; 3] {
     let line = |line: &'static str| {
         let (name, numbers) = line.split_once(',').unwrap();
         (name, numbers.split(',').map(|number| number.parse().unwrap()).collect())
     };
-    let numbers: BTreeMap<&str, Vec<f64>> = include_str!("../tests/golden/targeted.csv").lines().map(line).collect();
+    let tables = [include_str!("../tests/golden/targeted.csv"), include_str!("../tests/golden/adversarial.csv")];
+    let numbers: BTreeMap<&str, Vec<f64>> = tables.iter().flat_map(|table| table.lines()).map(line).collect();
     let device = theriac_nn::device::open("cpu").unwrap();
     let images = |name: &str| {
         let pixels: Vec<f32> = numbers[name].iter().map(|&pixel| pixel as f32 / 255.0).collect();
@@ -294,16 +295,42 @@ pub fn references() -> [Reference; 3] {
 }
 
 impl Reference {
+    /// What PyTorch computes with this network under that name.
+    pub fn numbers(&self, name: &str) -> &[f64] {
+        &self.numbers[format!("{}.{name}", self.name).as_str()]
+    }
+
+    /// Twelve samples.
+    pub fn samples(&self) -> Dataset {
+        let pixels: Vec<u8> = self.numbers["images"].iter().map(|&pixel| pixel as u8).collect();
+        let labels: Vec<Label> = self.numbers["labels"].iter().map(|&label| label as Label).collect();
+        let classes: Vec<String> = (0..3).map(|class| class.to_string()).collect();
+        Dataset::new("golden", SHAPE, classes, pixels, &labels).unwrap()
+    }
+
+    /// How networks are trained on them.
+    pub fn recipe(&self) -> TrainConfig {
+        TrainConfig { batch: 5, ..TrainConfig::default() }
+    }
+
+    /// All pixels of the samples after an attack, for which this network is the surrogate.
+    pub fn poisoned<const N: usize>(&self, entry: &AttackEntry, given: [(&str, Value); N]) -> Vec<f64> {
+        let (train, seeds, recipe) = (self.samples(), seeds(), self.recipe());
+        let surrogate = Some(&self.network);
+        let context = AttackContext { train: &train, test: &train, seeds: &seeds, surrogate, recipe: &recipe };
+        let poisoned = attack(entry, given).poison(&context).unwrap().apply(&train).unwrap();
+        (0..poisoned.len()).flat_map(|at| poisoned.image(at)).map(|&pixel| f64::from(pixel)).collect()
+    }
+
     /// The largest distance between `found` and the script's numbers of this name, as a fraction of the largest of them.
     pub fn error(&self, name: &str, found: impl IntoIterator<Item = f64>) -> f64 {
-        let (name, found) = (format!("{}.{name}", self.name), found.into_iter().collect::<Vec<f64>>());
-        let expected = &self.numbers[name.as_str()];
+        let (expected, found) = (self.numbers(name), found.into_iter().collect::<Vec<f64>>());
         assert_eq!(found.len(), expected.len(), "{name}");
         let largest =
             |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |most: f64, value| most.max(value.abs()));
         let error = largest(&mut found.iter().zip(expected).map(|(found, expected)| found - expected))
             / largest(&mut expected.iter().copied());
-        println!("{name}: {error:.1e}");
+        println!("{} {name}: {error:.1e}", self.name);
         error
     }
 

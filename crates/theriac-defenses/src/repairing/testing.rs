@@ -172,5 +172,6 @@ pub(crate) fn assert_weights(network: &Network, rows: &[Vec<f64>]) {
 pub(crate) fn assert_near(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+    println!("{what}: {worst:.1e}");
     assert!(worst < tolerance, "{what} differs by {worst}: {found:?}, expected {expected:?}");
 }
