@@ -4,6 +4,8 @@ stream's name as key, nonce 0 and a block counter of 64 bits. The other scripts 
     pip install blake3==1.0.11 numpy==2.1.3
 """
 
+import math
+
 import numpy as np
 from blake3 import blake3
 
@@ -38,19 +40,13 @@ def blocks(key, first, count):
 def ziggurat():
     """Edges of the layers, from the outermost, and the density at them (without its constant factor)."""
     density = lambda x: np.exp(-x * x / 2)
-    tail = np.sqrt(np.pi / 2) * (1 - _erf(TAIL / np.sqrt(2)))
+    tail = np.sqrt(np.pi / 2) * math.erfc(TAIL / math.sqrt(2))
     area = TAIL * density(TAIL) + tail
     edges = [area / density(TAIL), TAIL]
     while len(edges) < 256:
         edges.append(np.sqrt(-2 * np.log(area / edges[-1] + density(edges[-1]))))
     edges = np.array(edges + [0.0])
     return edges, density(edges)
-
-
-def _erf(x):
-    from scipy.special import erf
-
-    return erf(x)
 
 
 EDGES, DENSITY = ziggurat()
