@@ -10,8 +10,8 @@ Reads the networks of `targeted.py` and `repairs.py` from the golden folders bel
                                as whole pixels. For `cnn` and `resnet` the poisons of `adversarial-poison` with both objectives; for both
                                modes of `unlearnable` the noise (of 255) after three rounds, the images with it, and the share of the
                                samples that is misread after each round
-    theriac-defenses/tests/golden/adversarial_training_cnn.csv, adversarial_training_resnet.csv     the first adversarial batch; then, one
-                               tensor a row, the weights after three epochs of adversarial training
+    theriac-defenses/tests/golden/adversarial_training_cnn.csv, adversarial_training_resnet.csv, and adversarial_flagging_*.csv where
+                               certainty is to fade     the first adversarial batch; then, one tensor a row, the weights after three epochs
 
 All in double precision; starts and orders are drawn from Theriac's streams, written anew in `streams.py`. It tells how close the smallest
 slope that decided a sign was to zero, and compares descent with the Adversarial Robustness Toolbox (ART).
@@ -117,8 +117,9 @@ def unlearnable(net, images, labels, rows, epsilon, noise_steps, train_steps, ba
     return 255 * noise, torch.stack(errors)
 
 
-def adversarial_training(net, images, labels, epochs, batch, share, epsilon, steps, lr):
-    """Madry et al. 2018, on a share of each batch. The first of them as it was trained on, and all weights in the end."""
+def adversarial_training(net, images, labels, epochs, batch, share, epsilon, steps, lr, rho=None):
+    """Madry et al. 2018, on a share of each batch, or with `rho` Stutz et al. 2020. The first of them as it was trained on, and all weights in
+    the end."""
     first = None
     for epoch in range(epochs):
         order = list(range(SAMPLES))
@@ -131,7 +132,12 @@ def adversarial_training(net, images, labels, epochs, batch, share, epsilon, ste
             attacked = net.walk(images[part], start, labels[part], epsilon / 255, 2.5 * epsilon / 255 / steps, steps)
             trained_on = torch.cat([attacked, images[which[len(part) :]]])
             first = trained_on if first is None else first
-            net.learn(trained_on, labels[which], lr)
+            targets = F.one_hot(labels[which], CLASSES).double()
+            if rho is not None:
+                way = (trained_on - images[which]).abs().amax((1, 2, 3)) / (epsilon / 255)
+                certainty = ((1 - way.clamp(max=1)) ** rho)[:, None].detach()
+                targets = certainty * targets + (1 - certainty) / CLASSES
+            net.learn(trained_on, targets, lr)
     return [first] + [net.p[name] for name in sorted(net.p)]
 
 
@@ -184,11 +190,12 @@ def main():
         names = sorted(layers.shapes)
         weights = {path: torch.tensor(row).reshape(layers.shapes[path])
                    for path, row in zip(names, table(defenses / f"repair_{name}.csv"), strict=True)}
-        net = Net(layers, weights, 0.35, 0.25)
-        rows = adversarial_training(net, trusted, torch.from_numpy(data[:, 0].astype(int)), 3, 5, 0.8, 8, 7, 0.05)
-        print(f"  adversarial training: smallest slope {net.smallest:.1e} of the largest")
-        text = "\n".join(["values"] + [",".join(f"{value:.9g}" for value in row.detach().flatten().tolist()) for row in rows])
-        (defenses / f"adversarial_training_{name}.csv").write_text(text + "\n")
+        for variant, rho in [("training", None), ("flagging", 10)]:
+            net = Net(layers, {path: values.clone().detach() for path, values in weights.items()}, 0.35, 0.25)
+            rows = adversarial_training(net, trusted, torch.from_numpy(data[:, 0].astype(int)), 3, 5, 0.8, 8, 7, 0.05, rho)
+            print(f"  adversarial {variant}: smallest slope {net.smallest:.1e} of the largest")
+            text = "\n".join(["values"] + [",".join(f"{value:.9g}" for value in row.detach().flatten().tolist()) for row in rows])
+            (defenses / f"adversarial_{variant}_{name}.csv").write_text(text + "\n")
     text = [",".join([name] + [f"{value:.8g}" for value in values.detach().double().flatten().tolist()]) for name, values in lines]
     (attacks / "adversarial.csv").write_text("\n".join(text) + "\n")
 

@@ -244,7 +244,7 @@ struct Bending {
 
 impl BatchHook for Bending {
     fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch {
-        let Minibatch { images, mut labels, mixed } = batch;
+        let Minibatch { images, mut labels, .. } = batch;
         let mut images = Batch::from_tensor(images);
         let field = self.attack.field(&self.seeds, images.shape);
         let [bent, noisy] = self.attack.counts(labels.len());
@@ -256,7 +256,7 @@ impl BatchHook for Bending {
             }
         }
         labels[..bent].fill(self.attack.mapping.wanted(0, 0));
-        Minibatch { images: images.into_tensor(&network.device), labels, mixed }
+        Minibatch { images: images.into_tensor(&network.device), labels, ..batch }
     }
 }
 

@@ -127,7 +127,7 @@ pub fn threshold(clean_entropies: &[f64], false_rejection: f64) -> Option<f64> {
 }
 
 /// The empirical quantile, interpolated linearly between the two nearest values; `None` without values.
-fn quantile(values: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = share * sorted.len().checked_sub(1)? as f64;

@@ -160,12 +160,14 @@ pub struct Minibatch {
     pub labels: Vec<Label>,
     /// For each image a second label and its weight `w`, so that the target is `(1 - w) label + w second`. Empty where nothing is mixed.
     pub mixed: Vec<(Label, f32)>,
+    /// For each image the part of its target that is spread evenly over all classes instead. Empty where nothing is.
+    pub faded: Vec<f32>,
 }
 
 impl Minibatch {
     /// Images with one label each.
     pub fn new(images: Tensor<4>, labels: Vec<Label>) -> Self {
-        Self { images, labels, mixed: Vec::new() }
+        Self { images, labels, mixed: Vec::new(), faded: Vec::new() }
     }
 }
 

@@ -300,9 +300,9 @@ fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     }
 }
 
-/// Mixed and smoothed labels: `[batch, classes]`.
+/// Mixed, smoothed and faded labels: `[batch, classes]`.
 fn targets(batch: &Minibatch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
-    let Minibatch { labels, mixed, .. } = batch;
+    let Minibatch { labels, mixed, faded, .. } = batch;
     let rest = smoothing / classes as f64;
     let mut targets = vec![rest as f32; labels.len() * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
@@ -312,6 +312,9 @@ fn targets(batch: &Minibatch, classes: usize, smoothing: f64, device: &Device) -
         let moved = (1.0 - smoothing) as f32 * weight;
         row[usize::from(label)] -= moved;
         row[usize::from(second)] += moved;
+    }
+    for (row, part) in targets.chunks_exact_mut(classes).zip(faded) {
+        row.iter_mut().for_each(|share| *share += part * (1.0 / classes as f32 - *share));
     }
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
