@@ -8,7 +8,7 @@ Writes into the folder that is its argument:
 
     features.csv               label, poisoned, 16 features; three classes with planted backdoor and label-flip poison
     spectral_signatures.csv    tau by numpy's SVD; removed at epsilon 0.1, multiplier 1.5
-    wide.csv                   tau of 200 samples with 100 features, which the test draws as well
+    wide.csv                   tau of the first 20 of 200 samples with 100 features, which the test draws as well
     activation_clustering.csv  in the smaller cluster (PCA to 10, k-means); mean silhouette of the class; removed by the
                                rules size, silhouette and distance
     deep_knn.csv               share of the 50 neighbours with another label; the new label where outvoted, else -1
@@ -162,7 +162,7 @@ def main():
           [[label, mark] + [float(str(value)) for value in row] for label, mark, row in zip(labels, poisoned, rounded)])
     features = rounded.astype(np.float64)
 
-    write(folder / "wide.csv", ["tau"], zip(wide()))
+    write(folder / "wide.csv", ["tau"], zip(wide()[:20]))
     tau, removed = spectral(features, labels)
     write(folder / "spectral_signatures.csv", ["tau", "removed"], zip(tau, removed))
     smaller, silhouettes, rules = clustering(features, labels)

@@ -3,19 +3,23 @@
 //! `cargo bench -p theriac-attacks` prints, for each trigger, the median over rounds that take turns of
 //!
 //! - `trigger`: triggered test images, from the clean test set to the probe;
-//! - `poison`: the whole poison step, from the clean training set to the change set: choice of samples, trigger, labels;
+//! - `poison`: the whole poison step, from the clean training set to the change set: choice of samples, trigger, labels; for an attacker
+//!   who controls training, what it does to batches of 128 images;
 //! - `apply`: the change set is checked against the budget and applied.
 
 use std::time::Instant;
 
 use theriac_attacks::{Attack, AttackContext};
 use theriac_core::{Dataset, Facts, Label, Seeds, Shape, Value, Values};
-use theriac_train::TrainConfig;
+use theriac_nn::{Batch, Network, Normalisation};
+use theriac_train::{Minibatch, Recipe, TrainConfig};
 
 const ROUNDS: usize = 5;
 const SHAPE: Shape = Shape { channels: 3, height: 32, width: 32 };
 const TRAIN: usize = 50_000;
 const TEST: usize = 10_000;
+const BATCH: usize = 128;
+const BATCHES: usize = 50;
 
 #[global_allocator]
 static ALLOCATOR: theriac_nn::allocator::Allocator = theriac_nn::allocator::ALLOCATOR;
@@ -27,13 +31,19 @@ fn main() {
     theriac_nn::allocator::hold_memory();
     let (train, test) = (random("train", TRAIN), random("test", TEST));
     let facts = Facts { shape: SHAPE, classes: 10, train: TRAIN, test: TEST };
-    let cases: [Case; 7] = [
+    let cases: [Case; 9] = [
         ("badnets", "badnets", &[("rate", 0.5.into())]),
         ("blended", "blended", &[("rate", 0.5.into())]),
         ("sig", "sig", &[("rate", 0.1.into())]),
         ("low-frequency", "low-frequency", &[("rate", 0.5.into())]),
         ("adaptive-blend", "adaptive-blend", &[("rate", 0.25.into())]),
         ("adaptive-blend, patch", "adaptive-blend", &[("rate", 0.2.into()), ("trigger", "patch".into())]),
+        ("wanet", "wanet", &[("rate", 0.25.into()), ("noise_ratio", 3.0.into())]),
+        (
+            "wanet, training",
+            "wanet",
+            &[("rate", 0.25.into()), ("noise_ratio", 3.0.into()), ("mode", "training".into())],
+        ),
         ("random-noise, uniform", "random-noise", &[("rate", 0.5.into()), ("kind", "uniform".into())]),
     ];
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -43,13 +53,17 @@ fn main() {
         let values: Values = given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         (entry, (entry.check)(&values, &facts).expect("the configs are valid"))
     });
+    let (device, normalisation) = (theriac_nn::device::open("cpu"), Normalisation(vec![(0.5, 0.3); SHAPE.channels]));
+    let device = device.expect("a processor is there");
+    let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(1));
+    let network = network.expect("the config is valid");
     let none: [Vec<f64>; 3] = Default::default();
     let mut rates = vec![vec![none; pools.len()]; cases.len()];
     for _ in 0..ROUNDS {
         for (rates, (entry, attack)) in rates.iter_mut().zip(&attacks) {
             for (rates, pool) in rates.iter_mut().zip(&pools) {
                 let pool = pool.as_ref().expect("the system has threads");
-                let measured = pool.install(|| measure(&**attack, &entry.info, &train, &test));
+                let measured = pool.install(|| measure(&**attack, &entry.info, &train, &test, &network));
                 rates.iter_mut().zip(measured).for_each(|(all, rate)| all.push(rate));
             }
         }
@@ -73,7 +87,13 @@ fn random(name: &str, samples: usize) -> Dataset {
 }
 
 /// Thousands of images a second of each column. An attack without a probe has 0 in its column.
-fn measure(attack: &dyn Attack, info: &theriac_core::MethodInfo, train: &Dataset, test: &Dataset) -> [f64; 3] {
+fn measure(
+    attack: &dyn Attack,
+    info: &theriac_core::MethodInfo,
+    train: &Dataset,
+    test: &Dataset,
+    network: &Network,
+) -> [f64; 3] {
     let (seeds, recipe) = (Seeds::new(1), TrainConfig::default());
     let context = AttackContext { train, test, seeds: &seeds, surrogate: None, recipe: &recipe };
     let rate = |images: usize, begin: Instant| images as f64 / begin.elapsed().as_secs_f64() / 1e3;
@@ -83,13 +103,28 @@ fn measure(attack: &dyn Attack, info: &theriac_core::MethodInfo, train: &Dataset
     let begin = Instant::now();
     let changes = attack.poison(&context).expect("the classes are large enough");
     let touched = attack.budget(train).samples;
-    let poison = rate(touched, begin);
+    let mut poison = rate(touched, begin);
     let begin = Instant::now();
     let threat = info.threat.expect("an attack has a threat model");
     attack.budget(train).enforce(&threat, train, &changes).expect("attacks keep their budget");
     let poisoned = changes.apply(train).expect("the change set fits");
     let apply = rate(touched, begin);
     assert_eq!(poisoned.len(), train.len());
+    let mut recipe = Recipe::from(recipe);
+    attack.train(&mut recipe, &seeds);
+    if let Some(hook) = recipe.hooks.first() {
+        let batch = |number: usize| {
+            let indices: Vec<usize> = (number * BATCH..(number + 1) * BATCH).collect();
+            let labels = indices.iter().map(|&index| train.label(index)).collect();
+            Minibatch::new(Batch::gather(train, &indices).into_tensor(&network.device), labels)
+        };
+        let batches: Vec<Minibatch> = (0..BATCHES).map(batch).collect();
+        let mut stream = seeds.stream("batches");
+        let begin = Instant::now();
+        let poisoned: Vec<Minibatch> =
+            batches.into_iter().map(|batch| hook.apply(network, batch, &mut stream)).collect();
+        poison = rate(BATCH * poisoned.len(), begin);
+    }
     [trigger, poison, apply]
 }
 
