@@ -45,9 +45,8 @@ use theriac_core::{
 use theriac_nn::burn::tensor::Tensor;
 use theriac_nn::{Network, input_gradient_of};
 
-use crate::backdoor::replace_if_changed;
-use crate::common::{Checks, round_within};
-use crate::one_image::{OneImage, PixelAdam, draw_bases, images, pixels, surrogates, within};
+use crate::common::Checks;
+use crate::one_image::{OneImage, PixelAdam, draw_bases, images, replace_within, surrogates, within};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -129,11 +128,9 @@ impl Attack for BullseyePolytope {
         let chosen = self.aimed.choose(test, context.seeds)?;
         let bases = draw_bases(context, chosen.wanted, self.poisons)?;
         let image = images(&networks[0], test, &[chosen.image]);
-        let poisons = pixels(self.surround(&networks, &image, images(&networks[0], train, &bases)));
+        let poisons = self.surround(&networks, &image, images(&networks[0], train, &bases));
         let mut changes = ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage);
-        for (&base, poison) in bases.iter().zip(poisons) {
-            replace_if_changed(&mut changes, train, base, round_within(train.image(base), &poison, self.epsilon));
-        }
+        replace_within(&mut changes, train, &bases, poisons, self.epsilon);
         Ok(changes)
     }
 
@@ -178,34 +175,25 @@ pub static ENTRY: AttackEntry = AttackEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, attack, easy, faults, invariants, kinds, references, successes, values};
-    use theriac_core::{Aim, Value};
+    use crate::testing::{self, attack, easy, except, faults, invariants_of_one_image, references, successes, values};
+    use theriac_core::Value;
 
     /// Cheap settings.
-    fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Value); 5] {
-        let mut given: [(&'static str, Value); 5] = [
+    fn given<const N: usize>(others: [(&'static str, Value); N]) -> [(&'static str, Value); 5] {
+        let usual = [
             ("poisons", 12.into()),
             ("steps", 10.into()),
             ("epsilon", 20.into()),
             ("target", 1.into()),
             ("surrogates", 1.into()),
         ];
-        for (key, value) in more {
-            given.iter_mut().find(|(name, _)| *name == key).unwrap().1 = value;
-        }
-        given
+        except(usual, others)
     }
 
     #[test]
     fn only_images_of_the_wanted_class_change_within_the_bound() {
         for surrogates in [1, 2] {
-            let (changes, poisoned) = invariants(&ENTRY, given([("surrogates", surrogates.into())]), 12);
-            assert_eq!((kinds(&changes), poisoned.labels()), ([0, 12, 0, 0], testing::train().labels()));
-            let touched = changes.touched();
-            assert!((0..200).filter(|&at| touched.contains(&poisoned.id(at))).all(|at| poisoned.label(at) == 1));
-            let probe = attack(&ENTRY, given([])).probe(&testing::test(), &testing::seeds()).unwrap();
-            assert_eq!((probe.inputs.len(), &probe.aim), (1, &Aim::Classes(vec![1])));
-            assert!((0..200).all(|at| poisoned.image(at) != probe.inputs.image(0)), "the image is not trained on");
+            invariants_of_one_image(&ENTRY, given([("surrogates", surrogates.into())]), 12, false);
         }
     }
 

@@ -195,13 +195,13 @@ pub static ENTRY: AttackEntry = AttackEntry {
 mod tests {
     use super::*;
     use crate::testing::{
-        self, attack, easy, faults, infeasible, invariants, kinds, poison, references, successes, values,
+        self, attack, easy, except, faults, infeasible, invariants_of_one_image, poison, references, successes, values,
     };
-    use theriac_core::{Aim, Edit, Value};
+    use theriac_core::{Edit, Value};
 
     /// Cheap settings.
-    fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Value); 6] {
-        let mut given: [(&'static str, Value); 6] = [
+    fn given<const N: usize>(others: [(&'static str, Value); N]) -> [(&'static str, Value); 6] {
+        let usual = [
             ("poisons", 12.into()),
             ("steps", 10.into()),
             ("mode", "insert".into()),
@@ -209,31 +209,13 @@ mod tests {
             ("opacity", 0.3.into()),
             ("similarity", 0.25.into()),
         ];
-        for (key, value) in more {
-            given.iter_mut().find(|(name, _)| *name == key).unwrap().1 = value;
-        }
-        given
+        except(usual, others)
     }
 
     #[test]
-    fn poisons_are_added_with_the_wanted_label_and_nothing_else_changes() {
-        let (train, test) = (testing::train(), testing::test());
-        let (changes, poisoned) = invariants(&ENTRY, given([]), 12);
-        assert_eq!((kinds(&changes), poisoned.len()), ([0, 0, 12, 0], 212));
-        assert!((0..200).all(|at| (poisoned.image(at), poisoned.label(at)) == (train.image(at), train.label(at))));
-        assert!((200..212).all(|at| poisoned.label(at) == 1));
-        let probe = attack(&ENTRY, given([])).probe(&test, &testing::seeds()).unwrap();
-        assert_eq!((probe.inputs.len(), &probe.aim), (1, &Aim::Classes(vec![1])));
-        assert_ne!(probe.inputs.label(0), 1);
-        assert!((0..212).all(|at| poisoned.image(at) != probe.inputs.image(0)), "the image is not trained on");
-    }
-
-    #[test]
-    fn in_place_of_their_bases_they_keep_labels() {
-        let (changes, poisoned) = invariants(&ENTRY, given([("mode", "replace".into())]), 12);
-        assert_eq!((kinds(&changes), poisoned.labels()), ([0, 12, 0, 0], testing::train().labels()));
-        let touched = changes.touched();
-        assert!((0..200).filter(|&at| touched.contains(&poisoned.id(at))).all(|at| poisoned.label(at) == 1));
+    fn poisons_have_the_wanted_label_and_nothing_else_changes() {
+        invariants_of_one_image(&ENTRY, given([]), 12, true);
+        invariants_of_one_image(&ENTRY, given([("mode", "replace".into())]), 12, false);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! descent on their pixels.
 
 use theriac_core::seed::Stream;
-use theriac_core::{Aim, Dataset, Facts, Label, Probe, Seeds};
+use theriac_core::{Aim, ChangeSet, Dataset, Facts, Label, Probe, Seeds};
 use theriac_nn::burn::tensor::Tensor;
 use theriac_nn::{Batch, Network};
 
-use crate::common::{Checks, TARGETED_SUCCESS, choose_exactly, other_class, train_anew};
+use crate::backdoor::replace_if_changed;
+use crate::common::{Checks, TARGETED_SUCCESS, choose_exactly, other_class, round_within, train_anew};
 use crate::{AttackContext, AttackError};
 
 /// Which image is to be misread, and as what. What is not given is drawn.
@@ -105,6 +106,14 @@ pub fn pixels(images: Tensor<4>) -> Vec<Vec<f32>> {
 pub fn within(images: Tensor<4>, clean: Tensor<4>, epsilon: u8) -> Tensor<4> {
     let epsilon = f64::from(epsilon) / 255.0;
     (clean.clone() + (images - clean).clamp(-epsilon, epsilon)).clamp(0.0, 1.0)
+}
+
+/// Puts the `poisons`, `[poisons, channels, height, width]` in `[0, 1]`, in place of the samples of `data` at `indices`, as whole pixel
+/// values within `epsilon` of them.
+pub fn replace_within(changes: &mut ChangeSet, data: &Dataset, indices: &[usize], poisons: Tensor<4>, epsilon: u8) {
+    for (&index, poison) in indices.iter().zip(pixels(poisons)) {
+        replace_if_changed(changes, data, index, round_within(data.image(index), &poison, epsilon));
+    }
 }
 
 /// Noise in the shape of `clean`, uniform within `epsilon`.

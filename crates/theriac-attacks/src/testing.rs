@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use theriac_core::edit::Edit;
-use theriac_core::{ChangeSet, Dataset, Facts, Label, Seeds, Shape, Value, Values};
+use theriac_core::{Aim, ChangeSet, Dataset, Facts, Label, Seeds, Shape, Value, Values};
 use theriac_nn::burn::tensor::{Tensor, TensorData};
 use theriac_nn::{Network, Normalisation};
 use theriac_train::{TrainConfig, TrainingSet};
@@ -76,6 +76,17 @@ pub fn seeds() -> Seeds {
 /// Parameters by name.
 pub fn values<const N: usize>(given: [(&str, Value); N]) -> Values {
     given.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// `usual` parameters, with other values for those that are named again.
+pub fn except<const M: usize, const N: usize>(
+    mut usual: [(&'static str, Value); M],
+    others: [(&'static str, Value); N],
+) -> [(&'static str, Value); M] {
+    for (key, value) in others {
+        usual.iter_mut().find(|(name, _)| *name == key).unwrap().1 = value;
+    }
+    usual
 }
 
 /// The attack with these parameters.
@@ -151,6 +162,31 @@ pub fn invariants<const N: usize>(
     }
     let poisoned = changes.apply(&train).unwrap();
     assert_eq!((train.digest(), test.digest()), (train_before, test_before));
+    (changes, poisoned)
+}
+
+/// The same for attacks on one image, whose poisons are labelled 1 and `added`, or stand in place of images of that class: nothing else
+/// changes, and the image, which is to be taken for class 1, is not trained on.
+pub fn invariants_of_one_image<const N: usize>(
+    entry: &AttackEntry,
+    given: [(&str, Value); N],
+    touched: usize,
+    added: bool,
+) -> (ChangeSet, Dataset) {
+    let probe = attack(entry, given.clone()).probe(&test(), &seeds()).unwrap();
+    assert_eq!((probe.inputs.len(), &probe.aim), (1, &Aim::Classes(vec![1])));
+    assert_ne!(probe.inputs.label(0), 1);
+    let (train, (changes, poisoned)) = (train(), invariants(entry, given, touched));
+    let [replaced, inserted] = if added { [0, touched] } else { [touched, 0] };
+    assert_eq!((kinds(&changes), poisoned.len()), ([0, replaced, inserted, 0], train.len() + inserted));
+    let ids = changes.touched();
+    for at in 0..poisoned.len() {
+        assert_ne!(poisoned.image(at), probe.inputs.image(0), "the image is not trained on");
+        match ids.contains(&poisoned.id(at)) {
+            true => assert_eq!(poisoned.label(at), 1),
+            false => assert_eq!((poisoned.image(at), poisoned.label(at)), (train.image(at), train.label(at))),
+        }
+    }
     (changes, poisoned)
 }
 

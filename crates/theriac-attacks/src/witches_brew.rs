@@ -58,9 +58,8 @@ use theriac_nn::parameters::Parameter;
 use theriac_nn::{Batch, Network, cross_entropies, directional_gradient, parameter_gradients};
 use theriac_train::{Placements, TrainConfig};
 
-use crate::backdoor::replace_if_changed;
-use crate::common::{Checks, round_within};
-use crate::one_image::{OneImage, PixelAdam, draw_bases, images, noise, pixels, surrogates, within};
+use crate::common::Checks;
+use crate::one_image::{OneImage, PixelAdam, draw_bases, images, noise, replace_within, surrogates, within};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 
 config! {
@@ -232,9 +231,7 @@ impl Attack for WitchesBrew {
         };
         let best = (0..self.restarts).map(restart).min_by(|(one, _), (other, _)| one.total_cmp(other));
         let (_, poisons) = best.expect("there is a restart");
-        for (&index, poison) in indices.iter().zip(pixels(poisons)) {
-            replace_if_changed(&mut changes, train, index, round_within(train.image(index), &poison, self.epsilon));
-        }
+        replace_within(&mut changes, train, &indices, poisons, self.epsilon);
         Ok(changes)
     }
 

@@ -26,5 +26,5 @@ pub use network::{
     input_gradient_of, losses, parameter_gradients,
 };
 pub use ops::{adam::Adam, sgd::Sgd};
-pub use tangent::directional_gradient;
+pub use tangent::{directional_gradient, gradient_difference};
 pub use theriac_kernels::conv::set_winograd;

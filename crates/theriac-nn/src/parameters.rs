@@ -127,15 +127,42 @@ impl ModuleMapper for Writer<'_> {
 /// # Panics
 /// When a shape does not match.
 pub fn scale<M: Module>(module: M, factors: &BTreeMap<String, Parameter>) -> M {
-    module.map(&mut Scaler { path: Vec::new(), factors })
+    module.map(&mut Changer { path: Vec::new(), others: factors, change: Change::Times })
 }
 
-struct Scaler<'a> {
+/// Moves parameters along a direction, `length` times the values of their shape, by dotted path; what is not named stays. A module in
+/// training stays in training.
+///
+/// # Panics
+/// When a shape does not match.
+pub fn shift<M: Module>(module: M, direction: &BTreeMap<String, Parameter>, length: f64) -> M {
+    module.map(&mut Changer { path: Vec::new(), others: direction, change: Change::Plus(length) })
+}
+
+/// What becomes of a parameter and the values of the same name.
+#[derive(Clone, Copy)]
+enum Change {
+    Times,
+    Plus(f64),
+}
+
+impl Change {
+    fn of<const D: usize>(self, tensor: Tensor<D>, other: TensorData) -> Tensor<D> {
+        let other = Tensor::from_data(other, &tensor.device());
+        match self {
+            Self::Times => tensor * other,
+            Self::Plus(length) => tensor + other * length,
+        }
+    }
+}
+
+struct Changer<'a> {
     path: Vec<String>,
-    factors: &'a BTreeMap<String, Parameter>,
+    others: &'a BTreeMap<String, Parameter>,
+    change: Change,
 }
 
-impl ModuleMapper for Scaler<'_> {
+impl ModuleMapper for Changer<'_> {
     fn enter_module(&mut self, name: &str, _container: &str) {
         self.path.push(name.to_owned());
     }
@@ -145,19 +172,13 @@ impl ModuleMapper for Scaler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(factor) = self.factors.get(&self.path.join(".")) else { return param };
-        let data = TensorData::new(factor.values.clone(), factor.shape.clone());
+        let Some(other) = self.others.get(&self.path.join(".")) else { return param };
+        let data = TensorData::new(other.values.clone(), other.shape.clone());
+        let change = self.change;
         param.map(|tensor| match tensor.is_require_grad() {
-            true => {
-                let inner = tensor.inner();
-                let factor = Tensor::from_data(data, &inner.device());
-                // A product has no gradient of its own; made anew from its value, it is a parameter again.
-                Tensor::from_inner(inner * factor).require_grad()
-            }
-            false => {
-                let factor = Tensor::from_data(data, &tensor.device());
-                tensor * factor
-            }
+            // What is computed has no gradient of its own; made anew from its value, it is a parameter again.
+            true => Tensor::from_inner(change.of(tensor.inner(), data)).require_grad(),
+            false => change.of(tensor, data),
         })
     }
 }
@@ -197,6 +218,11 @@ mod tests {
         let factors = [("weight".to_owned(), Parameter { shape: vec![2, 3], values: values.clone() })].into();
         let scaled = read(&scale(layer.clone(), &factors));
         assert_eq!((&scaled["weight"].values, &scaled["bias"].values), (&values, &vec![1.0; 3]));
+        let shifted = read(&shift(layer.clone(), &factors, -2.0));
+        assert_eq!(
+            (shifted["weight"].values[..4].to_vec(), &shifted["bias"].values),
+            (vec![1.0, 0.0, -1.0, -3.0], &vec![1.0; 3])
+        );
         let training = scale(scale(layer.train(), &factors), &factors);
         let squares: Vec<f32> = values.iter().map(|value| value * value).collect();
         assert_eq!(read(&training)["weight"].values, squares);

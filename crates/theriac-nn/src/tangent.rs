@@ -7,9 +7,13 @@
 //! ```
 //!
 //! The framework differentiates once only. So each layer also passes on the derivative of its output along `v`, by the rule of the
-//! product (Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994), and an ordinary backward pass goes through both. A difference
-//! of two gradients would do with less, but not for ReLU and max-pooling: between two points that are apart, some of them switch, and
-//! their jumps do not become small with the distance.
+//! product (Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994), and an ordinary backward pass goes through both.
+//!
+//! [`gradient_difference`] comes near the same by two ordinary gradients, and is what the exact way is tested against: in double precision,
+//! where nothing switches between the two sides, they agree to 4.2e-11 of their length. On new networks and 25 images of 3 x 32 x 32 it
+//! takes 0.42 to 0.54 of the time of the exact way for `cnn` and `resnet`, 0.86 for `mlp` (`benches/derivatives.rs`, two busy cores). But
+//! of so many ReLUs and maxima some always switch: over distances from 0.001 to 1 at most 86 to 89 % of the pixels of `cnn` and `resnet`
+//! have the sign of the exact derivative, at 0.01 only 57 to 72 %. So it is a second opinion, and attacks take the exact way.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +24,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Tensor, TensorData};
 use theriac_core::Label;
 
-use crate::network::Network;
+use crate::network::{Network, cross_entropies, input_gradient_of};
 use crate::ops::{self, conv::conv as conv2d};
 use crate::parameters::{self, Parameter};
 
@@ -157,10 +161,44 @@ pub fn directional_gradient(
     (value, images.grad_remove(&mut gradients).expect("the loss depends on the images"))
 }
 
+/// The gradient of [`directional_gradient`] from two ordinary ones, at weights that are moved along the direction to both sides:
+///
+/// ```text
+/// grad_x <v, grad_w L(x, w)> = (grad_x L(x, w + h v) - grad_x L(x, w - h v)) / (2 h) + O(h^2)      h = distance / |v|
+/// ```
+///
+/// Liu, Simonyan, Yang: "DARTS: Differentiable Architecture Search", ICLR 2019, <https://arxiv.org/abs/1806.09055>, take a distance of
+/// 0.01. The order of the error holds where nothing switches between the two sides. Where a ReLU or a pooled maximum does, its jump is
+/// divided by `2 h`, however small that is; and what single precision rounds off is divided by it, too.
+///
+/// # Shapes
+/// - images: those of [`directional_gradient`]
+///
+/// # Cost
+/// Two forward passes, and two backward ones without gradients of weights.
+///
+/// # Panics
+/// If an entry of the direction has not the shape of its weights.
+pub fn gradient_difference(
+    network: &Network,
+    images: Tensor<4>,
+    labels: &[Label],
+    direction: &BTreeMap<String, Parameter>,
+    distance: f64,
+) -> Tensor<4> {
+    let squares = direction.values().flat_map(|entry| &entry.values).map(|&value| f64::from(value).powi(2));
+    let step = distance / squares.sum::<f64>().sqrt();
+    let side = |step: f64| {
+        let moved = Network { module: parameters::shift(network.module.valid(), direction, step), ..network.clone() };
+        input_gradient_of(&moved, images.clone(), |taps| cross_entropies(taps.logits, labels).mean()).1
+    };
+    (side(step) - side(-step)) / (2.0 * step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Normalisation, cross_entropies, device, parameter_gradients};
+    use crate::{Normalisation, device, parameter_gradients};
     use theriac_core::{Facts, Seeds, Shape, Values};
 
     const SHAPE: [usize; 4] = [3, 2, 9, 8];

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{
-    self, accuracy_after, attack, easy, facts, faults, golden, infeasible, invariants, kinds, poison_on, surrogate,
-    values,
+    self, accuracy_after, attack, easy, except, facts, faults, golden, infeasible, invariants, kinds, poison_on,
+    surrogate, values,
 };
 use theriac_core::{Aim, Value};
 use theriac_nn::Normalisation;
@@ -13,8 +13,8 @@ fn stamp(image: &[u8], shape: Shape, corners: &[Corner], amplitude: u8) -> Vec<u
 }
 
 /// Cheap settings.
-fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Value); 8] {
-    let mut given: [(&'static str, Value); 8] = [
+fn given<const N: usize>(others: [(&'static str, Value); N]) -> [(&'static str, Value); 8] {
+    let usual = [
         ("norm", "l2".into()),
         ("epsilon", 300.0.into()),
         ("steps", 5.into()),
@@ -24,10 +24,7 @@ fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Va
         ("amplitude", 255.into()),
         ("corners", "bottom-right".into()),
     ];
-    for (key, value) in more {
-        given.iter_mut().find(|(name, _)| *name == key).unwrap().1 = value;
-    }
-    given
+    except(usual, others)
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use super::*;
-use crate::testing::{self, attack, easy, faults, invariants, kinds, references, successes, values};
-use theriac_core::{Aim, Value};
+use crate::one_image::pixels;
+use crate::testing::{self, attack, easy, except, faults, invariants_of_one_image, references, successes, values};
+use theriac_core::Value;
 use theriac_train::Augment;
 
 /// Cheap settings.
-fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Value); 6] {
-    let mut given: [(&'static str, Value); 6] = [
+fn given<const N: usize>(others: [(&'static str, Value); N]) -> [(&'static str, Value); 6] {
+    let usual = [
         ("rate", 0.1.into()),
         ("steps", 8.into()),
         ("restarts", 2.into()),
@@ -13,10 +14,7 @@ fn given<const N: usize>(more: [(&'static str, Value); N]) -> [(&'static str, Va
         ("target", 1.into()),
         ("surrogates", 1.into()),
     ];
-    for (key, value) in more {
-        given.iter_mut().find(|(name, _)| *name == key).unwrap().1 = value;
-    }
-    given
+    except(usual, others)
 }
 
 fn checked<const N: usize>(given: [(&str, Value); N]) -> WitchesBrew {
@@ -30,15 +28,9 @@ fn weights(given: &[f32]) -> Weights {
 #[test]
 fn only_images_of_the_wanted_class_change_within_the_bound() {
     for surrogates in [1, 2] {
-        let (changes, poisoned) = invariants(&ENTRY, given([("surrogates", surrogates.into())]), 20);
-        assert_eq!((kinds(&changes), poisoned.labels()), ([0, 20, 0, 0], testing::train().labels()));
-        let touched = changes.touched();
-        assert!((0..200).filter(|&at| touched.contains(&poisoned.id(at))).all(|at| poisoned.label(at) == 1));
-        let probe = attack(&ENTRY, given([])).probe(&testing::test(), &testing::seeds()).unwrap();
-        assert_eq!((probe.inputs.len(), &probe.aim), (1, &Aim::Classes(vec![1])));
-        assert!((0..200).all(|at| poisoned.image(at) != probe.inputs.image(0)), "the image is not trained on");
+        invariants_of_one_image(&ENTRY, given([("surrogates", surrogates.into())]), 20, false);
     }
-    invariants(&ENTRY, given([("rate", 0.0.into())]), 0);
+    invariants_of_one_image(&ENTRY, given([("rate", 0.0.into())]), 0, false);
 }
 
 #[test]
