@@ -38,12 +38,8 @@ fn main() {
         ("low-frequency", "low-frequency", &[("rate", 0.5.into())]),
         ("adaptive-blend", "adaptive-blend", &[("rate", 0.25.into())]),
         ("adaptive-blend, patch", "adaptive-blend", &[("rate", 0.2.into()), ("trigger", "patch".into())]),
-        ("wanet", "wanet", &[("rate", 0.25.into()), ("noise_ratio", 3.0.into())]),
-        (
-            "wanet, training",
-            "wanet",
-            &[("rate", 0.25.into()), ("noise_ratio", 3.0.into()), ("mode", "training".into())],
-        ),
+        ("wanet", "wanet", &[("rate", (1.0 / 3.0).into())]),
+        ("wanet, training", "wanet", &[("rate", (1.0 / 3.0).into()), ("mode", "training".into())]),
         ("random-noise, uniform", "random-noise", &[("rate", 0.5.into()), ("kind", "uniform".into())]),
     ];
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -92,6 +92,36 @@ impl WaNetConfig {
 struct Field {
     shape: Shape,
     places: Vec<[f32; 2]>,
+    taps: Vec<Tap>,
+}
+
+/// What one pixel is read from, in each channel: four neighbours, by rows, and how far it lies across and down between them.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    corners: [u32; 4],
+    across: f32,
+    down: f32,
+}
+
+impl Tap {
+    fn new([x, y]: [f32; 2], shape: Shape) -> Self {
+        let side = |along: f32, length: usize| {
+            let along = (along + 1.0) / 2.0 * (length - 1) as f32;
+            let below = (along as i32).min(length as i32 - 1).cast_unsigned();
+            (below, (below + 1).min(length as u32 - 1), along - below as f32)
+        };
+        let ((left, right, across), (top, bottom, down)) = (side(x, shape.width), side(y, shape.height));
+        let [top, bottom] = [top, bottom].map(|row| row * shape.width as u32);
+        Self { corners: [top + left, top + right, bottom + left, bottom + right], across, down }
+    }
+
+    /// The value between those of one channel.
+    fn read(&self, value: impl Fn(usize) -> f32) -> f32 {
+        let [top_left, top_right, bottom_left, bottom_right] = self.corners.map(|corner| value(corner as usize));
+        let upper = top_left * (1.0 - self.across) + top_right * self.across;
+        let lower = bottom_left * (1.0 - self.across) + bottom_right * self.across;
+        upper * (1.0 - self.down) + lower * self.down
+    }
 }
 
 /// Weights of the four points around a place between the second and the third, of PyTorch's cubic convolution.
@@ -135,46 +165,44 @@ impl Field {
                 places.push(place.map(|value| value.clamp(-1.0, 1.0) as f32));
             }
         }
-        Self { shape, places }
+        Self::at(places, shape)
+    }
+
+    fn at(places: Vec<[f32; 2]>, shape: Shape) -> Self {
+        let taps = places.iter().map(|&place| Tap::new(place, shape)).collect();
+        Self { shape, places, taps }
     }
 
     /// The same with each place moved by up to a pixel's half or so, drawn anew.
     fn noisy(&self, stream: &mut Stream) -> Self {
-        let mut moved = |value: f32| {
-            let noise = (2.0 * stream.uniform() - 1.0) / self.shape.height as f64;
+        let draws = stream.uniforms(2 * self.places.len());
+        let moved = |value: f32, draw: f64| {
+            let noise = (2.0 * draw - 1.0) / self.shape.height as f64;
             (value + noise as f32).clamp(-1.0, 1.0)
         };
-        Self { shape: self.shape, places: self.places.iter().map(|place| place.map(&mut moved)).collect() }
-    }
-
-    /// Calls `write` with channel, place, and the value that is read there from `value(index)`.
-    fn read(&self, value: impl Fn(usize) -> f32, mut write: impl FnMut(usize, f32)) {
-        let Shape { channels, height, width } = self.shape;
-        let plane = height * width;
-        for (place, &[x, y]) in self.places.iter().enumerate() {
-            let side = |along: f32, length: usize| {
-                let along = (along + 1.0) / 2.0 * (length - 1) as f32;
-                let below = (along as usize).min(length - 1);
-                (below, (below + 1).min(length - 1), along - below as f32)
-            };
-            let ((left, right, across), (top, bottom, down)) = (side(x, width), side(y, height));
-            for channel in 0..channels {
-                let at = |row: usize, column: usize| value(channel * plane + row * width + column);
-                let upper = at(top, left) * (1.0 - across) + at(top, right) * across;
-                let lower = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
-                write(channel * plane + place, upper * (1.0 - down) + lower * down);
-            }
-        }
+        let pairs = self.places.iter().zip(draws.chunks_exact(2));
+        Self::at(pairs.map(|(&[x, y], draw)| [moved(x, draw[0]), moved(y, draw[1])]).collect(), self.shape)
     }
 
     fn bend_bytes(&self, image: &mut [u8]) {
         let clean = image.to_vec();
-        self.read(|at| f32::from(clean[at]), |at, value| image[at] = value.round() as u8);
+        let plane = self.taps.len();
+        for (image, clean) in image.chunks_exact_mut(plane).zip(clean.chunks_exact(plane)) {
+            for (pixel, tap) in image.iter_mut().zip(&self.taps) {
+                let value = tap.read(|at| f32::from(clean[at]));
+                // Rounds half up; `f32::round` is a call.
+                let whole = value as u8;
+                *pixel = whole + u8::from(value - f32::from(whole) >= 0.5);
+            }
+        }
     }
 
     fn bend(&self, image: &mut [f32]) {
         let clean = image.to_vec();
-        self.read(|at| clean[at], |at, value| image[at] = value);
+        let plane = self.taps.len();
+        for (image, clean) in image.chunks_exact_mut(plane).zip(clean.chunks_exact(plane)) {
+            image.iter_mut().zip(&self.taps).for_each(|(value, tap)| *value = tap.read(|at| clean[at]));
+        }
     }
 }
 

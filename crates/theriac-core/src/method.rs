@@ -166,7 +166,11 @@ impl MethodInfo {
     /// `train+guard`.
     pub fn hooks_of(&self, params: &Values) -> Vec<Hook> {
         let chosen = params.get("hook").and_then(Value::as_str);
-        self.hooks.iter().copied().filter(|hook| chosen.is_none_or(|names| names.split('+').any(|name| hook.to_string() == name))).collect()
+        self.hooks
+            .iter()
+            .copied()
+            .filter(|hook| chosen.is_none_or(|names| names.split('+').any(|name| hook.to_string() == name)))
+            .collect()
     }
 
     /// The same entry, with a surrogate that was trained on clean data.

@@ -32,7 +32,8 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
         let last = accuracy.points.last().map_or(1.0, |point| point.x);
         let mut curves = vec![accuracy];
         let kind = group.success();
-        let validated = curve(group, "accuracy on kept training data", Style::series(4), |epoch| epoch.validation_accuracy);
+        let validated =
+            curve(group, "accuracy on kept training data", Style::series(4), |epoch| epoch.validation_accuracy);
         curves.extend(validated);
         let place = Success::ALL.iter().position(|success| Some(*success) == kind).unwrap_or_default();
         let success = kind.map_or("attack success", Success::name);
