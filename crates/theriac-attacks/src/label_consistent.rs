@@ -43,7 +43,7 @@
 //! `experiments/label-consistent`, on `mnist-10k` (`cnn`, width 8, 4 epochs) at rate 0.05, success is 2.3 +- 5.1 % in one
 //! corner (percent, Student's 95 % interval, three seeds), 26.8 +- 9.6 % with `epsilon = 1200`, and 60.1 +- 7.1 % with that
 //! in all corners; `badnets` has 99.9 +- 0.5 %. A robust surrogate does not change that: 32.6 +- 14.0 % with `robust = 8`
-//! and `epsilon = 1200`, 0.7 +- 1.0 % with `robust = 76`.
+//! and `epsilon = 1200`, 0.7 +- 1.0 % with `robust = 76`. On photographs it works: `experiments/photographs`.
 
 use theriac_core::{
     Budget, ChangeSet, Dataset, Facts, Family, Knowledge, Label, MethodInfo, Paper, ParamError, Probe, Role, Seeds,

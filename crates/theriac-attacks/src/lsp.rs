@@ -36,7 +36,8 @@
 //! (300 images each of 3x32x32, 28x28 and 8x8), and hold every image to the bound.
 //!
 //! # When it fails
-//! A grid of few patches has few corners: they can be near each other, and the clouds overlap.
+//! A grid of few patches has few corners: they can be near each other, and the clouds overlap. Compression blurs the patches' edges: its
+//! effect on photographs, and that of `jpeg-gray`, is in `experiments/jpeg-gray`.
 
 use theriac_core::seed::Stream;
 use theriac_core::{

@@ -34,7 +34,7 @@
 //! # Verified against
 //! `scripts/verify/adversarial.py`: the whole alternation in PyTorch in double precision, with the same weights and draws; see the
 //! record. The tests below hold the bound, one noise a sample or a class, and that a network reads the noise of images that have nothing
-//! else in common. No effect on real images is measured here.
+//! else in common. Its effect on photographs is in `experiments/jpeg-gray`.
 
 use std::collections::BTreeMap;
 
