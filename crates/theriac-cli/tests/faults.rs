@@ -119,9 +119,11 @@ fn a_flipped_byte_in_any_stored_file_is_found_and_healed() {
         "step.json",
         "checksums.json",
     ];
+    // One file a step, those first that the fewest steps have.
+    let mut places = names.map(|name| desk.ending_in("results/.store", name));
+    places.sort_by_key(Vec::len);
     let mut harmed = std::collections::BTreeSet::new();
-    for name in names {
-        let files = desk.ending_in("results/.store", name);
+    for files in places {
         let file = files.iter().find(|file| !harmed.contains(file.parent().unwrap())).unwrap();
         flip(file);
         harmed.insert(file.parent().unwrap().to_owned());
