@@ -3,7 +3,7 @@
 use theriac_core::seed::Stream;
 use theriac_core::{Aim, ChangeSet, Dataset, Facts, Label, ParamError, Probe, Role, Shape, Stage};
 use theriac_nn::Network;
-use theriac_train::{BatchHook, Recipe, TrainConfig, TrainingSet};
+use theriac_train::{BatchHook, Recipe, TrainingSet};
 
 use crate::{AttackContext, AttackError};
 
@@ -82,7 +82,7 @@ pub fn train_anew(
     name: &str,
 ) -> Result<Network, AttackError> {
     let seeds = context.seeds.child(name);
-    let config = TrainConfig { curve: false, ..context.recipe.clone() };
+    let config = context.recipe.unmeasured();
     let recipe = Recipe { hooks, ..config.into() };
     let set = TrainingSet { train: data, test: data, probe: None };
     let trained = theriac_train::train(surrogate.reinitialised(&seeds), set, &recipe, &seeds, &());

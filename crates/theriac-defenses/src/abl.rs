@@ -63,7 +63,7 @@ config! {
 impl Abl {
     /// How samples are isolated.
     fn isolation(&self, victim: &TrainConfig) -> Recipe {
-        let config = TrainConfig { epochs: self.epochs, schedule: Schedule::Constant, curve: false, ..victim.clone() };
+        let config = TrainConfig { epochs: self.epochs, schedule: Schedule::Constant, ..victim.unmeasured() };
         Recipe { ascend_below: Some(self.gamma), ..config.into() }
     }
 

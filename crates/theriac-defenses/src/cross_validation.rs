@@ -1,7 +1,7 @@
 //! What networks think of samples that they were not trained on.
 
 use theriac_core::{Dataset, Label, Matrix, Session, seed::Stream};
-use theriac_train::{Recipe, TrainConfig, TrainError, TrainingSet, in_turn, train};
+use theriac_train::{Recipe, TrainError, TrainingSet, in_turn, train};
 
 use crate::{DefenseError, VetContext};
 
@@ -10,7 +10,7 @@ use crate::{DefenseError, VetContext};
 pub(crate) fn cross_validated(context: &VetContext, count: usize) -> Result<Matrix, DefenseError> {
     let (data, classes) = (context.data, context.data.classes().len());
     let folds = folds(data, count, &mut context.seeds.stream("folds"));
-    let recipe = Recipe::from(TrainConfig { curve: false, ..context.recipe.clone() });
+    let recipe = Recipe::from(context.recipe.unmeasured());
     let judge = |at: usize, session: &dyn Session| -> Result<Vec<f32>, TrainError> {
         let held_out = &folds[at];
         let others: Vec<usize> = (0..data.len()).filter(|index| held_out.binary_search(index).is_err()).collect();

@@ -73,7 +73,7 @@ impl Dpa {
 
     fn recipe(&self, given: &TrainConfig) -> Recipe {
         let (epochs, batch) = (self.epochs.unwrap_or(given.epochs), self.batch.unwrap_or(given.batch));
-        TrainConfig { epochs, batch, curve: false, ..given.clone() }.into()
+        TrainConfig { epochs, batch, ..given.unmeasured() }.into()
     }
 }
 

@@ -25,8 +25,7 @@ pub(crate) fn tuning(context: &RepairContext, epochs: usize, lr: f64, weight_dec
         momentum: 0.9,
         nesterov: false,
         weight_decay,
-        curve: false,
-        ..context.recipe.clone()
+        ..context.recipe.unmeasured()
     }
 }
 

@@ -136,6 +136,11 @@ config! {
 }
 
 impl TrainConfig {
+    /// The same training without a curve and without samples kept for validation, for networks that are a step on somebody's way.
+    pub fn unmeasured(&self) -> Self {
+        Self { curve: false, validation: 0.0, ..self.clone() }
+    }
+
     /// Reads the values and checks them against the data.
     ///
     /// # Errors

@@ -41,7 +41,10 @@ pub(super) fn read(
         let word = row.get(place).unwrap_or_default().trim();
         let label = word.parse().ok().filter(|&label: &Label| usize::from(label) < facts.classes);
         label.ok_or_else(|| {
-            wrong(format!("line {line}: expected a class from 0 to {}, found `{word}`", facts.classes - 1))
+            wrong(format!(
+                "line {line}: expected a class from 0 to {}, found `{word}`",
+                facts.classes.saturating_sub(1)
+            ))
         })
     };
     let labels: Vec<Label> = table.records().map(label).collect::<Result<_, _>>()?;
