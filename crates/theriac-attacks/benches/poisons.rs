@@ -30,7 +30,7 @@ type Case<'a> = (&'a str, &'a str, &'a [(&'a str, Value)]);
 fn main() {
     theriac_nn::allocator::hold_memory();
     let (train, test) = (random("train", TRAIN), random("test", TEST));
-    let facts = Facts { shape: SHAPE, classes: 10, train: TRAIN, test: TEST };
+    let facts = Facts { shape: SHAPE, classes: 10, train: TRAIN, test: TEST, sources: 1 };
     let cases: [Case; 9] = [
         ("badnets", "badnets", &[("rate", 0.5.into())]),
         ("blended", "blended", &[("rate", 0.5.into())]),

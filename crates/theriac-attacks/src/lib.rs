@@ -34,6 +34,7 @@ theriac_core::registry! {
     mod low_frequency;
     mod adaptive_blend;
     mod random_noise;
+    mod compromised_source;
 }
 
 /// One line of the registry.

@@ -65,7 +65,7 @@ pub fn golden(text: &str) -> Vec<Vec<f64>> {
 
 /// What a config is checked against.
 pub fn facts() -> Facts {
-    Facts { shape: SHAPE, classes: 4, train: 200, test: 40 }
+    Facts { shape: SHAPE, classes: 4, train: 200, test: 40, sources: 1 }
 }
 
 /// The streams of seed 1.
@@ -107,7 +107,7 @@ pub fn surrogate(data: &Dataset) -> Network {
 
 /// The same with the streams of `seed`.
 pub fn surrogate_of(data: &Dataset, seed: u64) -> Network {
-    let facts = Facts { shape: data.shape(), classes: data.classes().len(), train: data.len(), test: 0 };
+    let facts = Facts { shape: data.shape(), classes: data.classes().len(), train: data.len(), test: 0, sources: 1 };
     let (normalisation, device) = (Normalisation(vec![(0.5, 0.3)]), theriac_nn::device::open("cpu").unwrap());
     let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(seed)).unwrap();
     let recipe = TrainConfig { epochs: 5, batch: 20, curve: false, ..TrainConfig::default() };

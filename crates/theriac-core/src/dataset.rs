@@ -1,5 +1,6 @@
 //! Images and labels with stable sample ids and source ids, copy-on-write over one shared block of pixels.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,8 @@ pub struct Facts {
     pub train: usize,
     /// Number of test samples.
     pub test: usize,
+    /// Number of sources that the training samples come from; 1 if nothing is known of them.
+    pub sources: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +230,17 @@ impl Dataset {
         (0..self.len()).filter(|&index| self.label(index) == label).collect()
     }
 
+    /// The indices of all samples from `source`, ascending.
+    pub fn of_source(&self, source: SourceId) -> Vec<usize> {
+        (0..self.len()).filter(|&index| self.source(index) == source).collect()
+    }
+
+    /// The sources that any sample comes from, ascending.
+    pub fn sources(&self) -> Vec<SourceId> {
+        let found: BTreeSet<SourceId> = self.rows.iter().map(|row| row.source).collect();
+        found.into_iter().collect()
+    }
+
     /// Number of samples of each class.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
@@ -254,6 +268,16 @@ impl Dataset {
         assert_eq!(base.len(), self.len() * self.shape.len(), "one image a sample");
         let rows = self.rows.iter().enumerate().map(|(at, row)| Row { pixels: Pixels::Base(at as u32), ..*row });
         Self { rows: Arc::new(rows.collect()), base, overlay: Arc::default(), ..self.clone() }
+    }
+
+    /// The same samples, said to come from `sources`, one a sample.
+    ///
+    /// # Panics
+    /// When there is not one source a sample.
+    pub fn with_sources(&self, sources: &[SourceId]) -> Self {
+        assert_eq!(sources.len(), self.len(), "one source a sample");
+        let rows = self.rows.iter().zip(sources).map(|(row, &source)| Row { source, ..*row });
+        Self { rows: Arc::new(rows.collect()), ..self.clone() }
     }
 
     /// Where the sample with `id` stands. Linear; use [`Dataset::positions`] for many.

@@ -47,6 +47,8 @@ pub enum Family {
     Backdoor,
     /// Random noise, aimed at nothing.
     Noise,
+    /// A supplier of data, code or models is hostile.
+    SupplyChain,
 }
 
 /// The question that a defense answers.

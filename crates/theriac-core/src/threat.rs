@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, SourceId};
 use crate::edit::{ChangeSet, Edit};
 
 /// What the attacker knows.
@@ -33,7 +33,7 @@ pub enum Capability {
     Insert,
     /// Delete samples.
     Remove,
-    /// Control a whole data source.
+    /// Control a whole data source: any edit of its samples, and of no others.
     Source,
     /// Change the training code.
     Recipe,
@@ -129,6 +129,10 @@ impl Budget {
             return Err(BudgetError::Samples { author, allowed: self.samples, touched });
         }
         let positions = data.positions();
+        let whole_source = threat.capabilities.contains(&Capability::Source);
+        if whole_source && sources_of(data, changes).len() > 1 {
+            return Err(BudgetError::Sources { author });
+        }
         for edit in &changes.edits {
             let needs = match edit {
                 Edit::Relabel { .. } => Capability::Labels,
@@ -136,7 +140,7 @@ impl Budget {
                 Edit::Insert { .. } => Capability::Insert,
                 Edit::Remove { .. } => Capability::Remove,
             };
-            if !threat.capabilities.contains(&needs) {
+            if !whole_source && !threat.capabilities.contains(&needs) {
                 return Err(BudgetError::Capability { author, needs });
             }
             let (Edit::Replace { id, image }, true) = (edit, self.epsilon < 255) else { continue };
@@ -149,6 +153,16 @@ impl Budget {
         }
         Ok(())
     }
+}
+
+/// The sources of the samples that `changes` touch.
+fn sources_of(data: &Dataset, changes: &ChangeSet) -> BTreeSet<SourceId> {
+    let positions = data.positions();
+    let source = |edit: &Edit| match edit {
+        Edit::Insert { source, .. } => Some(*source),
+        other => positions.get(&other.id()).map(|&at| data.source(at)),
+    };
+    changes.edits.iter().filter_map(source).collect()
 }
 
 /// `rate` of `train` samples, rounded to the nearest whole number.
@@ -188,6 +202,12 @@ pub enum BudgetError {
         author: String,
         /// The capability that the edit needs.
         needs: Capability,
+    },
+    /// Whoever controls a source controls only that one.
+    #[error("failed to accept the change set of `{author}`: its threat model grants one source, it touches others too")]
+    Sources {
+        /// The attack.
+        author: String,
     },
     /// A pixel moved too far.
     #[error(
@@ -267,6 +287,20 @@ mod tests {
         let error = Budget { samples: 9, epsilon: 255 }.enforce(&LABELS_AND_INPUTS, &data, &set);
         let expected = BudgetError::Stage { author: author(), declared: Stage::Collect, found: Stage::Store };
         assert_eq!(error, Err(expected));
+    }
+
+    #[test]
+    fn whoever_controls_a_source_may_do_anything_to_it_and_nothing_to_others() {
+        let data = toy().with_sources(&[SourceId(0), SourceId(1), SourceId(1)]);
+        let threat = ThreatModel { capabilities: &[Capability::Source], ..LABELS_AND_INPUTS };
+        let budget = Budget { samples: 9, epsilon: 255 };
+        let mut set = ChangeSet::new("test", Role::Supplier, Stage::Collect);
+        set.relabel(&data, 1, 0);
+        set.remove(&data, 2);
+        set.insert(&data, 0, SourceId(1), vec![7]);
+        assert_eq!(budget.enforce(&threat, &data, &set), Ok(()));
+        set.relabel(&data, 0, 1);
+        assert_eq!(budget.enforce(&threat, &data, &set), Err(BudgetError::Sources { author: "test".to_owned() }));
     }
 
     #[test]

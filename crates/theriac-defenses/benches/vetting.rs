@@ -30,7 +30,7 @@ fn main() {
     let (features, probabilities) = (matrix("features.f32"), matrix("probabilities.f32"));
     let shape = Shape { channels: 1, height: 1, width: 1 };
     let classes: Vec<String> = (0..probabilities.columns()).map(|class| class.to_string()).collect();
-    let facts = Facts { shape, classes: classes.len(), train: labels.len(), test: 0 };
+    let facts = Facts { shape, classes: classes.len(), train: labels.len(), test: 0, sources: 1 };
     let data = Dataset::new("bench", shape, classes, vec![0; labels.len()], &labels).expect("the sizes fit");
     let device = theriac_nn::device::open("cpu").expect("there is a processor");
     let seeds = Seeds::new(1);

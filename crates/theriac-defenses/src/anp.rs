@@ -206,7 +206,7 @@ impl<'a> Masks<'a> {
 
 impl Defense for Anp {
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
-        let trusted = repairing::trusted(context, self.trusted);
+        let trusted = repairing::trusted(context.trusted, context.seeds, self.trusted);
         let mut masks = Masks::new(context.model);
         let batch = context.recipe.batch.min(trusted.len());
         let everything: Vec<usize> = (0..trusted.len()).collect();

@@ -42,12 +42,10 @@
 //! insertion and deletion within the radius: of one and two samples for nearest means in a world of 18 samples, of single
 //! samples for trained networks. No certified answer changes.
 
-use theriac_core::{
-    Dataset, Digest, Facts, Hook, Label, MethodInfo, Paper, ParamError, Range, Session, Values, config,
-};
-use theriac_nn::Network;
-use theriac_train::{Recipe, TrainConfig, TrainError, TrainingSet, in_turn, train};
+use theriac_core::{Dataset, Digest, Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config};
+use theriac_train::{Recipe, TrainConfig};
 
+use crate::voting::{by_content, vote};
 use crate::{Certificate, CertifyContext, Checked, Defense, DefenseEntry, DefenseError};
 
 config! {
@@ -81,10 +79,7 @@ impl Dpa {
 fn partition(data: &Dataset, count: usize) -> Vec<Dataset> {
     let mut parts = vec![Vec::new(); count];
     (0..data.len()).for_each(|index| parts[part_of(data.image(index), count)].push(index));
-    for part in &mut parts {
-        part.sort_by_key(|&index| (data.image(index), data.label(index)));
-    }
-    parts.iter().map(|part| data.select(part)).collect()
+    parts.into_iter().map(|part| by_content(data, part)).collect()
 }
 
 fn part_of(image: &[u8], count: usize) -> usize {
@@ -93,48 +88,9 @@ fn part_of(image: &[u8], count: usize) -> usize {
     (u64::from_le_bytes(*number) % count as u64) as usize
 }
 
-/// f: the network of part `at`, a function of the samples in it and of nothing else in the data.
-fn learn(
-    part: &Dataset,
-    at: usize,
-    recipe: &Recipe,
-    context: &CertifyContext,
-    session: &dyn Session,
-) -> Result<Network, TrainError> {
-    let seeds = context.seeds.child(&format!("partition/{at}"));
-    let untrained = context.network.reinitialised(&seeds);
-    // Measured on itself: what is asked later must not decide whether a training counts.
-    let set = TrainingSet { train: part, test: part, probe: None };
-    match train(untrained.clone(), set, recipe, &seeds, session) {
-        Ok(trained) => Ok(trained.network),
-        Err(error) if error.is_divergence() || error == TrainError::Empty => Ok(untrained),
-        Err(error) => Err(error),
-    }
-}
-
-/// g and r, from the number of votes for each class.
-fn certificate(votes: &[u32]) -> Certificate {
-    let class = (0..votes.len()).fold(0, |best, at| if votes[at] > votes[best] { at } else { best });
-    let others = (0..votes.len()).filter(|&other| other != class);
-    let strongest = others.map(|other| votes[other] + u32::from(other < class)).max().unwrap_or(0);
-    Certificate { class: class as Label, radius: ((votes[class] - strongest) / 2) as usize }
-}
-
 impl Defense for Dpa {
     fn certify(&self, context: &CertifyContext) -> Result<Vec<Vec<Certificate>>, DefenseError> {
-        let (classes, recipe) = (context.data.classes().len(), self.recipe(context.recipe));
-        let parts = partition(context.data, self.partitions);
-        let answer = |at: usize, session: &dyn Session| -> Result<Vec<Label>, TrainError> {
-            let network = learn(&parts[at], at, &recipe, context, session)?;
-            Ok(context.inputs.iter().flat_map(|inputs| network.predict(inputs)).collect())
-        };
-        let count = |votes: &mut Vec<u32>, _, answers: Vec<Label>| {
-            votes.chunks_exact_mut(classes).zip(answers).for_each(|(votes, class)| votes[usize::from(class)] += 1);
-        };
-        let none = vec![0; classes * context.inputs.iter().map(|inputs| inputs.len()).sum::<usize>()];
-        let votes = in_turn(context.session, context.seeds, parts.len(), none, answer, count)?;
-        let mut certificates = votes.chunks_exact(classes).map(certificate);
-        Ok(context.inputs.iter().map(|inputs| certificates.by_ref().take(inputs.len()).collect()).collect())
+        vote(context, &partition(context.data, self.partitions), &self.recipe(context.recipe))
     }
 }
 

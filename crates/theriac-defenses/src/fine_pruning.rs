@@ -118,7 +118,7 @@ impl FinePruning {
 
 impl Defense for FinePruning {
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
-        let trusted = repairing::trusted(context, self.trusted);
+        let trusted = repairing::trusted(context.trusted, context.seeds, self.trusted);
         let (pruned, keep) = self.prune(context.model, &trusted);
         let recipe = Recipe { keep, ..repairing::tuning(context, self.epochs, self.lr, self.weight_decay).into() };
         repairing::tuned(&pruned, &trusted, &recipe, context.seeds, context.session)

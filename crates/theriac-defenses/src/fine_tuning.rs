@@ -49,7 +49,7 @@ config! {
 
 impl Defense for FineTuning {
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
-        let trusted = repairing::trusted(context, self.trusted);
+        let trusted = repairing::trusted(context.trusted, context.seeds, self.trusted);
         let recipe = repairing::tuning(context, self.epochs, self.lr, self.weight_decay).into();
         repairing::tuned(context.model, &trusted, &recipe, context.seeds, context.session)
     }

@@ -130,7 +130,7 @@ mod tests {
     use theriac_train::{TrainConfig, TrainingSet, train};
 
     fn checked(given: &[(&str, theriac_core::Value)], channels: usize) -> Result<(), Vec<String>> {
-        let facts = Facts { shape: Shape { channels, height: 8, width: 8 }, classes: 2, train: 2, test: 2 };
+        let facts = Facts { shape: Shape { channels, height: 8, width: 8 }, classes: 2, train: 2, test: 2, sources: 1 };
         let values = given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         let keys = |errors: Vec<ParamError>| errors.into_iter().map(|error| error.key).collect();
         check(&values, &facts).map(drop).map_err(keys)

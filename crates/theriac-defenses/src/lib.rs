@@ -10,6 +10,7 @@ mod testing;
 mod trigger_reversal;
 mod two_means;
 mod vetting;
+mod voting;
 
 use theriac_core::record::InspectRecord;
 use theriac_core::{ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
@@ -39,6 +40,8 @@ theriac_core::registry! {
     pub mod neural_cleanse;
     pub mod strip;
     pub mod dpa;
+    pub mod source_weighting;
+    pub mod source_diversity;
 }
 
 /// One line of the registry.
@@ -141,8 +144,8 @@ pub struct CertifyContext<'a> {
 pub struct Certificate {
     /// The answer.
     pub class: Label,
-    /// The largest number of samples that an attacker may insert into the training set or delete from it (replacing one counts as two)
-    /// without changing the answer.
+    /// The largest number of edits that an attacker may make to the training set without changing the answer. What counts as one is the
+    /// defense's to say: a sample that is inserted or deleted (replacing one counts as two), or a whole source.
     pub radius: usize,
 }
 

@@ -90,7 +90,7 @@ impl Penalty for Attention {
 
 impl Defense for Nad {
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
-        let trusted = repairing::trusted(context, self.trusted);
+        let trusted = repairing::trusted(context.trusted, context.seeds, self.trusted);
         let suspect = context.model;
         let first = Batch::gather(&trusted, &[0]).into_tensor(&suspect.device);
         if forward_maps(&suspect.module, &suspect.normalisation, first).1.is_empty() {

@@ -7,11 +7,11 @@ use theriac_train::{Optimizer, Recipe, Schedule, TrainConfig, TrainingSet, train
 
 use crate::{DefenseError, RepairContext};
 
-/// The samples that the defender has: `share` of the clean training set, at least two, drawn from the stream `trusted`.
-pub(crate) fn trusted(context: &RepairContext, share: f64) -> Dataset {
-    let pool: Vec<usize> = (0..context.trusted.len()).collect();
+/// The samples that the defender has: `share` of `clean`, the clean training set, at least two, drawn from the stream `trusted`.
+pub(crate) fn trusted(clean: &Dataset, seeds: &Seeds, share: f64) -> Dataset {
+    let pool: Vec<usize> = (0..clean.len()).collect();
     let count = samples_at(share, pool.len()).max(2);
-    context.trusted.select(&context.seeds.stream("trusted").choose(&pool, count))
+    clean.select(&seeds.stream("trusted").choose(&pool, count))
 }
 
 /// Stochastic gradient descent with momentum 0.9 and cosine decay, whatever the suspect was trained with: another optimizer's values mean

@@ -95,7 +95,7 @@ impl Case {
     }
 
     pub fn facts(&self) -> Facts {
-        Facts { shape: self.data.shape(), classes: CLASSES, train: self.data.len(), test: 0 }
+        Facts { shape: self.data.shape(), classes: CLASSES, train: self.data.len(), test: 0, sources: 1 }
     }
 
     /// The indices of the samples that `verdict` removes or relabels.
@@ -215,7 +215,13 @@ impl Golden {
 
     /// A network for three classes of 6 x 6 images.
     pub fn network() -> theriac_nn::Network {
-        let facts = Facts { shape: Shape { channels: 1, height: 6, width: 6 }, classes: CLASSES, train: 8, test: 0 };
+        let facts = Facts {
+            shape: Shape { channels: 1, height: 6, width: 6 },
+            classes: CLASSES,
+            train: 8,
+            test: 0,
+            sources: 1,
+        };
         let (normalisation, device) = (theriac_nn::Normalisation(vec![(0.4, 0.25)]), theriac_nn::device::open("cpu"));
         let values = [("hidden".to_owned(), 6u64.into())].into();
         let seeds = Seeds::new(1);
@@ -257,7 +263,7 @@ pub(crate) fn stripes(samples: usize, seed: u64) -> Dataset {
 
 /// An untrained network for such images.
 pub(crate) fn toy_network(data: &Dataset) -> theriac_nn::Network {
-    let facts = Facts { shape: data.shape(), classes: CLASSES, train: data.len(), test: 0 };
+    let facts = Facts { shape: data.shape(), classes: CLASSES, train: data.len(), test: 0, sources: 1 };
     let device = theriac_nn::device::open("cpu").unwrap();
     let normalisation = theriac_nn::Normalisation(vec![(0.35, 0.25)]);
     let values = [("hidden".to_owned(), 24u64.into())].into();

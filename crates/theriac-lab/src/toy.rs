@@ -200,7 +200,7 @@ impl Bench for Toy {
             return Err("failed to find the data set `lost`; fetch it first".to_owned());
         }
         let shape = Shape { channels: 1, height: 1, width: 1 };
-        let facts = Facts { shape, classes: 10, train: 4000, test: 100 };
+        let facts = Facts { shape, classes: 10, train: 4000, test: 100, sources: 1 };
         let classes = (0..10).map(|class| class.to_string()).collect();
         Ok(DatasetCard { facts, digest: Digest::of_json(dataset), classes })
     }

@@ -21,7 +21,7 @@ static ALLOCATOR: theriac_nn::allocator::Allocator = theriac_nn::allocator::ALLO
 
 fn main() {
     theriac_nn::allocator::hold_memory();
-    let facts = Facts { shape: SHAPE, classes: 10, train: IMAGES, test: 1 };
+    let facts = Facts { shape: SHAPE, classes: 10, train: IMAGES, test: 1, sources: 1 };
     let device = device::open("cpu").expect("every build has it");
     let networks = [
         ("mlp", &[("hidden", 128u64)][..]),

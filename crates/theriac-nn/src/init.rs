@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn every_layer_is_drawn_within_the_bound_of_its_inputs() {
-        let facts = Facts { shape: Shape { channels: 3, height: 8, width: 8 }, classes: 10, train: 1, test: 1 };
+        let facts =
+            Facts { shape: Shape { channels: 3, height: 8, width: 8 }, classes: 10, train: 1, test: 1, sources: 1 };
         let values = [("width", 8), ("hidden", 50)].map(|(key, value)| (key.to_owned(), Value::from(value))).into();
         let (normalisation, device) = (Normalisation(vec![(0.0, 1.0); 3]), device::open("cpu").unwrap());
         let network = Network::named("cnn", &values, &facts, normalisation, &device, &Seeds::new(1)).unwrap();

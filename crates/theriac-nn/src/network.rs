@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_network_made_from_another_leaves_its_running_statistics_alone() {
-        let facts = Facts { shape: Shape { channels: 1, height: 4, width: 4 }, classes: 2, train: 1, test: 1 };
+        let facts =
+            Facts { shape: Shape { channels: 1, height: 4, width: 4 }, classes: 2, train: 1, test: 1, sources: 1 };
         let values: Values = [("width", 2u64), ("stages", 1)].map(|(key, value)| (key.to_owned(), value.into())).into();
         let (normalisation, device) = (Normalisation(vec![(0.5, 0.3)]), crate::device::open("cpu").unwrap());
         let network = Network::named("resnet", &values, &facts, normalisation, &device, &Seeds::new(1)).unwrap();

@@ -206,7 +206,7 @@ mod tests {
 
     fn network(name: &str, given: &[(&str, u64)], seeds: &Seeds) -> Network {
         let shape = Shape { channels: SHAPE[1], height: SHAPE[2], width: SHAPE[3] };
-        let facts = Facts { shape, classes: 3, train: 1, test: 1 };
+        let facts = Facts { shape, classes: 3, train: 1, test: 1, sources: 1 };
         let values: Values = given.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect();
         let (normalisation, device) = (Normalisation(vec![(0.5, 0.3), (0.4, 0.2)]), device::open("cpu").unwrap());
         Network::named(name, &values, &facts, normalisation, &device, seeds).unwrap()

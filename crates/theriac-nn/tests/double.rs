@@ -15,7 +15,7 @@ fn a_difference_of_gradients_is_the_gradient_of_the_derivative_along_a_direction
     let mut device = device::open("cpu").unwrap();
     device.configure(FloatDType::F64).unwrap();
     let shape = Shape { channels: SHAPE[1], height: SHAPE[2], width: SHAPE[3] };
-    let facts = Facts { shape, classes: 3, train: 1, test: 1 };
+    let facts = Facts { shape, classes: 3, train: 1, test: 1, sources: 1 };
     let networks = [
         ("mlp", &[("hidden", 9u64), ("layers", 2)][..]),
         ("cnn", &[("width", 3), ("hidden", 9)]),

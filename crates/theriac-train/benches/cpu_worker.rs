@@ -36,7 +36,7 @@ fn serve(net: &str, batch: usize) {
         other => panic!("there is no benchmark network `{other}`"),
     };
     let shape = Shape { channels, height: side, width: side };
-    let facts = Facts { shape, classes: 10, train: batch, test: 0 };
+    let facts = Facts { shape, classes: 10, train: batch, test: 0, sources: 1 };
     let device = theriac_nn::device::open("cpu").expect("there is a processor");
     let seeds = Seeds::new(1);
     let normalisation = Normalisation(vec![(0.5, 0.25); channels]);

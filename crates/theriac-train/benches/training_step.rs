@@ -16,7 +16,7 @@ fn main() {
     let values: Values = [("train".to_owned(), (STEPS * BATCH).into()), ("test".to_owned(), 1.into())].into();
     let entry = theriac_data::find("mnist-10k").expect("it is embedded");
     let data = (entry.load)(&values, &theriac_data::Places::new(None)).expect("it is embedded");
-    let facts = Facts { shape: data.train.shape(), classes: 10, train: data.train.len(), test: 1 };
+    let facts = Facts { shape: data.train.shape(), classes: 10, train: data.train.len(), test: 1, sources: 1 };
     let device = theriac_nn::device::open("cpu").expect("there is a processor");
     let width = |width: u64| Values::from([("width".to_owned(), width.into())]);
     let nets = [("mlp", Values::new()), ("cnn", width(8)), ("cnn", width(32)), ("resnet", width(16))];

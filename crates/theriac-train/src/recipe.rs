@@ -237,7 +237,8 @@ mod tests {
     use theriac_core::Shape;
 
     fn check(given: &[(&str, Value)]) -> Result<TrainConfig, String> {
-        let facts = Facts { shape: Shape { channels: 1, height: 5, width: 9 }, classes: 3, train: 1, test: 1 };
+        let facts =
+            Facts { shape: Shape { channels: 1, height: 5, width: 9 }, classes: 3, train: 1, test: 1, sources: 1 };
         let values = given.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         TrainConfig::check(&values, &facts).map_err(|errors| errors[0].to_string())
     }

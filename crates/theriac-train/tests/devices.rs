@@ -25,7 +25,7 @@ fn network(device: &str, model: &str, values: &Values) -> Option<Network> {
             return None;
         }
     };
-    let facts = Facts { shape: data().shape(), classes: 4, train: 32, test: 0 };
+    let facts = Facts { shape: data().shape(), classes: 4, train: 32, test: 0, sources: 1 };
     let normalisation = Normalisation(vec![(0.5, 0.3)]);
     Some(Network::named(model, values, &facts, normalisation, &device, &Seeds::new(1)).unwrap())
 }

@@ -166,7 +166,7 @@ mod tests {
 
     /// A network that answers with the label, or with `logit` for class 0.
     fn model(logit: f32) -> Network {
-        let facts = Facts { shape: data(&[]).shape(), classes: 2, train: 1, test: 1 };
+        let facts = Facts { shape: data(&[]).shape(), classes: 2, train: 1, test: 1, sources: 1 };
         let device = theriac_nn::device::open("cpu").unwrap();
         let values: Values = [("hidden".to_owned(), 1u64.into())].into();
         let normalisation = Normalisation(vec![(0.0, 1.0)]);

@@ -69,6 +69,7 @@ impl Workbench {
             classes: data.train.classes().len(),
             train: data.train.len(),
             test: data.test.len(),
+            sources: data.train.sources().len(),
         };
         let normalisation = Normalisation(theriac_data::statistics(&data.train));
         let prepared = Arc::new(Prepared { data, facts, normalisation });

@@ -46,3 +46,13 @@ fn the_digest_sees_labels_pixels_and_order() {
     assert_ne!(data.digest(), other.digest());
     assert_eq!(data.digest(), swapped.select(&[1, 0]).digest());
 }
+
+#[test]
+fn sources_are_told_apart() {
+    let shape = Shape { channels: 1, height: 1, width: 1 };
+    let data = Dataset::new("toy", shape, names(2), vec![1, 2, 3], &[0, 1, 0]).unwrap();
+    let told = data.with_sources(&[SourceId(4), SourceId(2), SourceId(4)]);
+    assert_eq!((data.sources(), told.sources()), (vec![SourceId(0)], vec![SourceId(2), SourceId(4)]));
+    assert_eq!((told.of_source(SourceId(4)), told.of_source(SourceId(3))), (vec![0, 2], vec![]));
+    assert_ne!(data.digest(), told.digest());
+}

@@ -39,6 +39,8 @@ config! {
         train: usize = 0, Range::Whole(0, u64::MAX), "samples";
         /// Number of test samples, drawn at random but the same for every seed; 0 takes all.
         test: usize = 0, Range::Whole(0, u64::MAX), "samples";
+        /// Number of sources that the training samples are dealt to, at random but the same for every seed; all have the same size.
+        sources: usize = 1, Range::Whole(1, 10_000), "sources";
     }
 }
 
@@ -63,7 +65,7 @@ fn check(values: &Values, places: &Places) -> Result<(Subset, Plan), DataError> 
         );
     }
     let path = places.resolve(Path::new(&config.path));
-    let subset = Subset { train: config.train, test: config.test };
+    let subset = Subset { train: config.train, test: config.test, sources: config.sources };
     Ok((subset, plan(&path, config.test_fraction)?))
 }
 

@@ -1,7 +1,8 @@
-use theriac_core::{ChangeSet, Role, Seeds, Shape, SourceId, Stage};
+use theriac_core::{ChangeSet, Label, Role, Seeds, Shape, SourceId, Stage};
 
 use super::*;
 use crate::testing::{Golden, stripes, toy_network};
+use crate::voting::certificate;
 
 fn certify_by(dpa: &Dpa, data: &Dataset, inputs: &Dataset, recipe: &TrainConfig) -> Vec<Certificate> {
     let (network, seeds) = (toy_network(data), Seeds::new(1).child("defense"));
@@ -220,7 +221,7 @@ fn parts_without_samples_and_trainings_that_diverge_vote_as_they_were_initialise
 
 #[test]
 fn more_parts_than_samples_are_refused() {
-    let facts = Facts { shape: Shape { channels: 1, height: 6, width: 6 }, classes: 3, train: 30, test: 0 };
+    let facts = Facts { shape: Shape { channels: 1, height: 6, width: 6 }, classes: 3, train: 30, test: 0, sources: 1 };
     let errors = check(&Values::new(), &facts).err().unwrap();
     assert_eq!(
         errors[0].to_string(),

@@ -37,7 +37,7 @@ fn fit(data: &Dataset, backdoored: bool) -> Network {
     let mut labels = ChangeSet::new("test", Role::Supplier, Stage::Collect);
     chosen.iter().for_each(|&index| labels.relabel(&marked, index, TARGET));
     let data = labels.apply(&marked).unwrap();
-    let facts = Facts { shape: data.shape(), classes: usize::from(CLASSES), train: data.len(), test: 0 };
+    let facts = Facts { shape: data.shape(), classes: usize::from(CLASSES), train: data.len(), test: 0, sources: 1 };
     let (normalisation, device) = (Normalisation(vec![(0.25, 0.2)]), theriac_nn::device::open("cpu").unwrap());
     let network = Network::named("mlp", &Values::new(), &facts, normalisation, &device, &Seeds::new(3)).unwrap();
     let recipe = TrainConfig { epochs: 10, batch: 32, curve: false, ..TrainConfig::default() };

@@ -9,7 +9,7 @@ use crate::{Defense, RepairContext};
 
 /// An untrained network for data of three classes. `values` are such as `width=4 hidden=8`.
 pub(crate) fn network(name: &str, values: &str, data: &Dataset) -> Network {
-    let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0 };
+    let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0, sources: 1 };
     let pairs = values.split_whitespace().map(|pair| pair.split_once('=').expect("a name and a value"));
     let values: Values =
         pairs.map(|(key, value)| (key.to_owned(), Value::from(value.parse::<u64>().unwrap()))).collect();

@@ -134,7 +134,8 @@ mod tests {
     fn images_must_survive_two_poolings() {
         let device = crate::device::open("cpu").unwrap();
         let build = |height: usize, width: usize| {
-            let facts = Facts { shape: Shape { channels: 1, height, width }, classes: 3, train: 1, test: 1 };
+            let facts =
+                Facts { shape: Shape { channels: 1, height, width }, classes: 3, train: 1, test: 1, sources: 1 };
             let values: Values = [("width".to_owned(), 2u64.into())].into();
             (ENTRY.build)(&values, &facts, &device)
         };

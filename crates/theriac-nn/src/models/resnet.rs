@@ -254,7 +254,13 @@ mod tests {
     use theriac_core::Values;
 
     fn facts(size: usize) -> Facts {
-        Facts { shape: Shape { channels: 1, height: size, width: size + 2 }, classes: 10, train: 1, test: 1 }
+        Facts {
+            shape: Shape { channels: 1, height: size, width: size + 2 },
+            classes: 10,
+            train: 1,
+            test: 1,
+            sources: 1,
+        }
     }
 
     #[test]
@@ -278,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_cost_is_the_sum_over_all_layers() {
-        let facts = Facts { shape: Shape { channels: 3, height: 5, width: 7 }, classes: 10, train: 1, test: 1 };
+        let facts =
+            Facts { shape: Shape { channels: 3, height: 5, width: 7 }, classes: 10, train: 1, test: 1, sources: 1 };
         let stem = 9 * 35 * 3 * 4;
         // The second stage is 3 x 4; its shortcut is a 1 x 1 convolution.
         let (first, second) = (9 * 35 * 4 * (4 + 4), 12 * 8 * (9 * (4 + 8) + 4));

@@ -23,7 +23,7 @@ fn bars(samples: usize, seed: u64) -> Dataset {
 }
 
 fn network(name: &str, values: &str, data: &Dataset, seed: u64) -> Network {
-    let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0 };
+    let facts = Facts { shape: data.shape(), classes: 3, train: data.len(), test: 0, sources: 1 };
     let values: Values = values
         .split_whitespace()
         .map(|pair| pair.split_once('=').unwrap())
