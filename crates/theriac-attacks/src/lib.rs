@@ -35,6 +35,7 @@ theriac_core::registry! {
     mod adaptive_blend;
     mod random_noise;
     mod compromised_source;
+    mod poisoned_checkpoint;
 }
 
 /// One line of the registry.
@@ -89,6 +90,16 @@ pub trait Attack: Send + Sync {
     /// # Errors
     /// When the data set does not have what the attack needs, such as enough samples of a class.
     fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError>;
+
+    /// The network that the victim begins with, for attackers who publish it: made from the clean one, which is the surrogate. `None` leaves
+    /// that one in its place.
+    ///
+    /// # Errors
+    /// When the attacker cannot train it.
+    fn publish(&self, context: &AttackContext) -> Result<Option<Network>, AttackError> {
+        let _ = context;
+        Ok(None)
+    }
 
     /// Changes the victim's training, for attackers who control its code. `seeds` are those of [`Attack::poison`].
     fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {

@@ -21,7 +21,8 @@ pub struct DatasetCard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
-    /// Makes the attack's change set. Input `surrogate` if the attack needs one. Leaves `changes.bin` and `poison.json`.
+    /// Makes the attack's change set. Input `surrogate` if the attack needs one. Leaves `changes.bin` and `poison.json`, and
+    /// `weights.safetensors` of a network that the attacker publishes.
     Poison,
     /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`.
     Train,

@@ -79,8 +79,10 @@ words! {
     Start {
         /// Its own draw.
         Scratch = "scratch",
-        /// Those of a published network.
+        /// Those of a published network, of which only the last layer is trained.
         Published = "published",
+        /// Those of a published network, of which all layers are trained.
+        FineTuned = "fine-tuned",
     }
 }
 
@@ -124,8 +126,8 @@ config! {
         /// Zero padding of `crop`.
         padding: usize = 4, Range::Whole(0, 64), "pixels";
         /// Which weights a victim begins with. `scratch`: its own draw. `published`: those of a network that others trained from scratch on
-        /// the clean data by the same recipe. Its features are kept, and only a new last layer is trained. An attacker's surrogate, if it
-        /// has one, is that network.
+        /// the clean data by the same recipe. Its features are kept, and only a new last layer is trained. `fine-tuned`: all of that network
+        /// goes on being trained. An attacker's surrogate, if it has one, is that network; one who publishes it may have changed it.
         start: Start = "scratch", Range::Choice(Start::WORDS), "";
         /// How much of the training set is kept out of it, drawn at random, as the victim's own validation set. It is as poisoned as the
         /// rest: whether the victim would notice is what its accuracy there tells, beside that on the clean test set.

@@ -133,6 +133,13 @@ impl Workbench {
         network.decode(&bytes).map(Some).map_err(text)
     }
 
+    /// The network that a training begins with, if it begins with one: the attacker's, where it put its own in place of the published one.
+    pub(super) fn published(&self, job: &Job, prepared: &Prepared) -> Result<Option<Network>, String> {
+        let exchanged = job.folder("poison").is_some_and(|folder| folder.join(WEIGHTS).is_file());
+        let from = if exchanged { "poison" } else { "start" };
+        if job.folder("start").is_some() { self.network(job, from, prepared) } else { Ok(None) }
+    }
+
     /// The same, where the step cannot do without.
     pub(super) fn required(&self, job: &Job, input: &str, prepared: &Prepared) -> Result<Network, String> {
         self.network(job, input, prepared)?.ok_or_else(|| format!("the step needs its input `{input}`"))

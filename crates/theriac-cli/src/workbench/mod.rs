@@ -144,7 +144,7 @@ impl Bench for Workbench {
     }
 
     fn starts_published(&self, recipe: &MethodRecord) -> bool {
-        TrainConfig::from_values(&recipe.params).is_ok_and(|recipe| recipe.start == Start::Published)
+        TrainConfig::from_values(&recipe.params).is_ok_and(|recipe| recipe.start != Start::Scratch)
     }
 
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost {

@@ -8,7 +8,7 @@ use theriac_data::Loaded;
 use theriac_lab::{Files, Job};
 use theriac_train::TrainConfig;
 
-use super::inputs::{CHANGES, attack, attack_seeds, faults, json, text};
+use super::inputs::{CHANGES, WEIGHTS, attack, attack_seeds, faults, json, text};
 use super::{Prepared, Workbench};
 
 /// Samples that the gallery shows.
@@ -41,7 +41,10 @@ impl Workbench {
             data: poisoned.digest().to_string(),
             gallery: gallery(&prepared, &poisoned, &changes),
         };
-        Ok(vec![(CHANGES.to_owned(), changes.encode()), ("poison.json".to_owned(), json(&report))])
+        let mut files = vec![(CHANGES.to_owned(), changes.encode()), ("poison.json".to_owned(), json(&report))];
+        let network = attack.publish(&context).map_err(text)?;
+        files.extend(network.map(|network| (WEIGHTS.to_owned(), network.encode())));
+        Ok(files)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use theriac_core::record::EpochRecord;
 use theriac_lab::{Files, Halt, Job};
-use theriac_train::{Recipe, TrainConfig, TrainingSet};
+use theriac_train::{Recipe, Start, TrainConfig, TrainingSet};
 
 use super::Workbench;
 use super::inputs::{WEIGHTS, attack, attack_seeds, defense, faults, halt, json, seeds, text, training_set};
@@ -25,9 +25,12 @@ impl Workbench {
         }
         let probe = attack.and_then(|(seeds, attack)| attack.probe(&prepared.data.test, &seeds));
         let mut network = self.fresh(model, &prepared, &seeds)?;
-        if let Some(published) = self.network(job, "start", &prepared)? {
-            recipe.head_only = true;
-            network.module = published.module.with_head_of(network.module);
+        if let Some(published) = self.published(job, &prepared)? {
+            recipe.head_only = recipe.config.start == Start::Published;
+            network.module = match recipe.head_only {
+                true => published.module.with_head_of(network.module),
+                false => published.module,
+            };
         }
         let set = TrainingSet { train: &data, test: &prepared.data.test, probe: probe.as_ref() };
         let trained = theriac_train::train(network, set, &recipe, &seeds, job.session).map_err(|error| halt(&error))?;
