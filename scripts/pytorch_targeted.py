@@ -99,16 +99,21 @@ def within(poisons, bases, epsilon):
     return (bases + (poisons - bases).clamp(-epsilon / 255, epsilon / 255)).clamp(0, 1)
 
 
-def brew(network, image, bases, wanted, args, generator):
-    """The poisons of the best restart, and 1 - cos of their gradient and the image's."""
-    parameters = list(network.parameters())
+def brew(networks, image, bases, wanted, args, generator):
+    """The poisons of the best restart, and 1 - cos of their gradient and the image's, averaged over the attacker's networks."""
     labels = torch.full((len(bases),), wanted)
 
-    def pull(images, labels, create_graph=False):
-        parts = torch.autograd.grad(F.cross_entropy(network(images), labels), parameters, create_graph=create_graph)
+    def pull(network, images, labels, create_graph=False):
+        loss = F.cross_entropy(network(images), labels)
+        parts = torch.autograd.grad(loss, list(network.parameters()), create_graph=create_graph)
         return torch.cat([part.flatten() for part in parts])
 
-    goal = pull(image, labels[:1])
+    goals = [pull(network, image, labels[:1]) for network in networks]
+
+    def mismatch(images, create_graph=False):
+        pulls = [pull(network, images, labels, create_graph) for network in networks]
+        return sum(1 - F.cosine_similarity(goal, mine, dim=0) for goal, mine in zip(goals, pulls)) / len(networks)
+
     best = (np.inf, None)
     for _ in range(args.restarts):
         noise = (2 * torch.rand(bases.shape, generator=generator) - 1) * args.epsilon / 255
@@ -118,14 +123,13 @@ def brew(network, image, bases, wanted, args, generator):
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
         for _ in range(args.steps):
             placed = moved(poisons, generator) if args.augment else poisons
-            mismatch = 1 - F.cosine_similarity(goal, pull(placed, labels, True), dim=0)
-            poisons.grad = torch.autograd.grad(mismatch, poisons)[0].sign()
+            poisons.grad = torch.autograd.grad(mismatch(placed, True), poisons)[0].sign()
             optimizer.step()
             schedule.step()
             poisons.data = within(poisons.data, bases, args.epsilon)
-        mismatch = float(1 - F.cosine_similarity(goal, pull(poisons.detach(), labels), dim=0))
-        if mismatch < best[0]:
-            best = (mismatch, poisons.detach())
+        value = float(mismatch(poisons.detach()))
+        if value < best[0]:
+            best = (value, poisons.detach())
     return best
 
 
@@ -152,7 +156,7 @@ def wilson(hits, count, z=1.959964):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("attack", choices=["witches-brew", "bullseye-polytope"])
-    defaults = {"targets": 30, "first": 0, "train": 2500, "test": 1000, "width": 8, "hidden": 128, "epochs": 20, "batch": 64, "epsilon": 16, "steps": 250, "restarts": 1, "poisons": 25}
+    defaults = {"targets": 30, "first": 0, "train": 2500, "test": 1000, "width": 8, "hidden": 128, "epochs": 20, "batch": 64, "epsilon": 16, "steps": 250, "restarts": 1, "poisons": 25, "surrogates": 1}
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--data", choices=["fashion-12k", "cifar10"], default="cifar10")
@@ -169,10 +173,12 @@ def main():
         wanted = int(random.choice([label for label in range(10) if label != answers[at]]))
         bases = np.sort(random.choice(np.flatnonzero(labels.numpy() == wanted), args.poisons, replace=False))
         image = test[at : at + 1]
-        surrogate = Cnn(images, args.width, args.hidden)
-        train(surrogate, surrogate.parameters(), images, labels, args, generator)
+        surrogates = [Cnn(images, args.width, args.hidden) for _ in range(args.surrogates)]
+        for surrogate in surrogates:
+            train(surrogate, surrogate.parameters(), images, labels, args, generator)
+        surrogate = surrogates[0]
         if args.attack == "witches-brew":
-            value, poisons = brew(surrogate, image, images[bases], wanted, args, generator)
+            value, poisons = brew(surrogates, image, images[bases], wanted, args, generator)
         else:
             value, poisons = surround(surrogate, image, images[bases], args)
         poisoned = images.clone()

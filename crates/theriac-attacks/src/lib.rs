@@ -36,6 +36,7 @@ theriac_core::registry! {
     mod random_noise;
     mod compromised_source;
     mod poisoned_checkpoint;
+    mod sra;
 }
 
 /// One line of the registry.
@@ -104,6 +105,15 @@ pub trait Attack: Send + Sync {
     /// Changes the victim's training, for attackers who control its code. `seeds` are those of [`Attack::poison`].
     fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {
         let _ = (recipe, seeds);
+    }
+
+    /// The network in place of a trained one, for attackers who reach the stored weights. `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// When the attack cannot be carried out on this network.
+    fn tamper(&self, network: &Network, context: &AttackContext) -> Result<Option<Network>, AttackError> {
+        let _ = (network, context);
+        Ok(None)
     }
 
     /// The inputs on which success is counted, made from the clean test set; `None` if the goal is plain loss of accuracy. `seeds` are

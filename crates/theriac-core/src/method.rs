@@ -49,6 +49,8 @@ pub enum Family {
     Noise,
     /// A supplier of data, code or models is hostile.
     SupplyChain,
+    /// Someone inside changes what is stored.
+    Insider,
 }
 
 /// The question that a defense answers.

@@ -24,7 +24,8 @@ pub enum StepKind {
     /// Makes the attack's change set. Input `surrogate` if the attack needs one. Leaves `changes.bin` and `poison.json`, and
     /// `weights.safetensors` of a network that the attacker publishes.
     Poison,
-    /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`.
+    /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`, and
+    /// `recorded.safetensors` if an attacker exchanged the weights afterwards.
     Train,
     /// What a model sees in its training data. Inputs: `poison`, `model`. Leaves `features.safetensors`.
     Features,

@@ -16,6 +16,8 @@ use super::{Prepared, Workbench};
 pub(super) const CHANGES: &str = "changes.bin";
 pub(super) const INSPECT: &str = "inspect.json";
 pub(super) const WEIGHTS: &str = "weights.safetensors";
+/// What a training left before somebody exchanged its weights.
+pub(super) const RECORDED: &str = "recorded.safetensors";
 
 /// Turns any error into the message that the engine records.
 pub(super) fn text(error: impl std::fmt::Display) -> String {

@@ -1,11 +1,13 @@
 //! Training a victim, a surrogate, or a defended model.
 
+use theriac_attacks::AttackContext;
 use theriac_core::record::EpochRecord;
+use theriac_data::Loaded;
 use theriac_lab::{Files, Halt, Job};
 use theriac_train::{Recipe, Start, TrainConfig, TrainingSet};
 
 use super::Workbench;
-use super::inputs::{WEIGHTS, attack, attack_seeds, defense, faults, halt, json, seeds, text, training_set};
+use super::inputs::{RECORDED, WEIGHTS, attack, attack_seeds, defense, faults, halt, json, seeds, text, training_set};
 
 impl Workbench {
     pub(super) fn train(&self, job: &Job) -> Result<Files, Halt> {
@@ -23,7 +25,7 @@ impl Workbench {
         if let Some((_, defense)) = defense(job.step, &prepared)? {
             defense.train(&mut recipe).map_err(text)?;
         }
-        let probe = attack.and_then(|(seeds, attack)| attack.probe(&prepared.data.test, &seeds));
+        let probe = attack.as_ref().and_then(|(seeds, attack)| attack.probe(&prepared.data.test, seeds));
         let mut network = self.fresh(model, &prepared, &seeds)?;
         if let Some(published) = self.published(job, &prepared)? {
             recipe.head_only = recipe.config.start == Start::Published;
@@ -46,6 +48,17 @@ impl Workbench {
                 validation_accuracy: epoch.validation_accuracy,
             })
             .collect();
-        Ok(vec![(WEIGHTS.to_owned(), trained.network.encode()), ("curve.json".to_owned(), json(&curve))])
+        let mut files = vec![("curve.json".to_owned(), json(&curve))];
+        let mut network = trained.network;
+        if let Some((seeds, attack)) = &attack {
+            let Loaded { train, test, .. } = &prepared.data;
+            let context = AttackContext { train, test, seeds, surrogate: None, recipe: &recipe.config };
+            if let Some(exchanged) = attack.tamper(&network, &context).map_err(text)? {
+                files.push((RECORDED.to_owned(), network.encode()));
+                network = exchanged;
+            }
+        }
+        files.push((WEIGHTS.to_owned(), network.encode()));
+        Ok(files)
     }
 }
