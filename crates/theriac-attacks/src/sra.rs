@@ -89,7 +89,7 @@ impl SraConfig {
 }
 
 /// Steps by which the narrow network is trained, and samples of each.
-const STEPS: usize = 2000;
+const STEPS: usize = 1000;
 const BATCH: usize = 32;
 
 /// Kinds that are so far apart are told apart well.

@@ -42,6 +42,7 @@ theriac_core::registry! {
     pub mod dpa;
     pub mod source_weighting;
     pub mod source_diversity;
+    pub mod model_diff;
 }
 
 /// One line of the registry.
@@ -115,6 +116,9 @@ pub struct RepairContext<'a> {
 pub struct InspectContext<'a> {
     /// The suspect model.
     pub model: &'a Network,
+    /// What was recorded, and what stands in its place: of the model itself, or of the network that its training began with. `None` if
+    /// nobody exchanged either.
+    pub recorded: Option<(&'a Network, &'a Network)>,
     /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
     pub trusted: &'a Dataset,
     /// The defense's own streams of random numbers.

@@ -215,7 +215,7 @@ impl Defense for NeuralCleanse {
 
     fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
         let RepairContext { model, trusted, seeds, session, .. } = *context;
-        let inspect = || self.inspect(&InspectContext { model, trusted, seeds, session });
+        let inspect = || self.inspect(&InspectContext { model, recorded: None, trusted, seeds, session });
         let inspection = context.inspection.map_or_else(inspect, |found| Ok(found.clone()))?;
         let trigger = |&class: &Label| &inspection.triggers[usize::from(class)];
         let trusted = self.trusted(trusted, seeds);

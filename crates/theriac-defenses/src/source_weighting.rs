@@ -71,8 +71,7 @@ fn weights(d: &[f64], m: &[f64], lambda: f64) -> Vec<f64> {
     let spread = |nu: f64| d.iter().zip(m).map(|(d, m)| m * (nu - d).max(0.0).powi(2)).sum::<f64>();
     let least = d.iter().copied().fold(f64::INFINITY, f64::min);
     // At the upper end the term of the best source alone is large enough.
-    let (mut low, mut high) =
-        (least, least + lambda * m.iter().map(|m| m.recip().sqrt()).fold(0.0, f64::max));
+    let (mut low, mut high) = (least, least + lambda * m.iter().map(|m| m.recip().sqrt()).fold(0.0, f64::max));
     for _ in 0..200 {
         let middle = (low + high) / 2.0;
         if spread(middle) < lambda.powi(2) { low = middle } else { high = middle }

@@ -32,7 +32,7 @@ pub enum StepKind {
     /// Vets the training data. Inputs: `poison`, `victim`, `features`; `matches` for a control that copies another filter's budget.
     /// Leaves `changes.bin` and `vet.json`.
     Vet,
-    /// Inspects a model. Inputs: `poison`, `model`. Leaves `inspect.json`.
+    /// Inspects a model. Inputs: `poison`, `model`; `start` if it has one. Leaves `inspect.json`.
     Inspect,
     /// Repairs a model. Inputs: `poison`, `model`; `vet` and `inspect` of the same defense. Leaves `weights.safetensors`.
     Repair,

@@ -57,6 +57,11 @@ pub(super) fn read(job: &Job, input: &str, file: &str) -> Result<Option<Vec<u8>>
     std::fs::read(&path).map(Some).map_err(|error| format!("failed to read {}: {error}", path.display()))
 }
 
+/// Whether an input step left this file.
+fn has(job: &Job, input: &str, file: &str) -> bool {
+    job.folder(input).is_some_and(|folder| folder.join(file).is_file())
+}
+
 pub(super) fn changes(job: &Job, input: &str) -> Result<Option<ChangeSet>, String> {
     read(job, input, CHANGES)?.map(|bytes| ChangeSet::decode(&bytes).map_err(text)).transpose()
 }
@@ -128,7 +133,11 @@ impl Workbench {
 
     /// The network that an input step left.
     pub(super) fn network(&self, job: &Job, input: &str, prepared: &Prepared) -> Result<Option<Network>, String> {
-        let Some(bytes) = read(job, input, WEIGHTS)? else { return Ok(None) };
+        self.network_in(job, input, WEIGHTS, prepared)
+    }
+
+    fn network_in(&self, job: &Job, input: &str, file: &str, prepared: &Prepared) -> Result<Option<Network>, String> {
+        let Some(bytes) = read(job, input, file)? else { return Ok(None) };
         let (step, _) = &job.inputs[input];
         let record = step.model.as_ref().ok_or("a trained step names its model")?;
         let network = self.fresh(record, prepared, &Seeds::new(0))?;
@@ -137,9 +146,24 @@ impl Workbench {
 
     /// The network that a training begins with, if it begins with one: the attacker's, where it put its own in place of the published one.
     pub(super) fn published(&self, job: &Job, prepared: &Prepared) -> Result<Option<Network>, String> {
-        let exchanged = job.folder("poison").is_some_and(|folder| folder.join(WEIGHTS).is_file());
-        let from = if exchanged { "poison" } else { "start" };
+        let from = if has(job, "poison", WEIGHTS) { "poison" } else { "start" };
         if job.folder("start").is_some() { self.network(job, from, prepared) } else { Ok(None) }
+    }
+
+    /// What was recorded before an attacker exchanged it, and what stands in its place: `None` there means the model itself.
+    pub(super) fn exchanged(
+        &self,
+        job: &Job,
+        prepared: &Prepared,
+    ) -> Result<Option<(Network, Option<Network>)>, String> {
+        if has(job, "model", RECORDED) {
+            let recorded = self.network_in(job, "model", RECORDED, prepared)?;
+            return Ok(recorded.map(|recorded| (recorded, None)));
+        }
+        if !has(job, "poison", WEIGHTS) {
+            return Ok(None);
+        }
+        Ok(self.network(job, "start", prepared)?.zip(self.network(job, "poison", prepared)?.map(Some)))
     }
 
     /// The same, where the step cannot do without.

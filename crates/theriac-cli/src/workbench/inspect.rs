@@ -13,8 +13,15 @@ impl Workbench {
         let model = self.required(job, "model", &prepared)?;
         let (record, defense) = defense(job.step, &prepared)?.ok_or("an inspecting step names its defense")?;
         let seeds = defense_seeds(job.step, &record);
-        let context =
-            InspectContext { model: &model, trusted: &prepared.data.train, seeds: &seeds, session: job.session };
+        let exchanged = self.exchanged(job, &prepared)?;
+        let recorded = exchanged.as_ref().map(|(recorded, found)| (recorded, found.as_ref().unwrap_or(&model)));
+        let context = InspectContext {
+            model: &model,
+            recorded,
+            trusted: &prepared.data.train,
+            seeds: &seeds,
+            session: job.session,
+        };
         let mut found = defense.inspect(&context).map_err(refused)?;
         let attack = attack(job, &prepared)?;
         let probe =

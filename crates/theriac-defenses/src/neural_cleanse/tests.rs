@@ -62,7 +62,7 @@ fn cleanse(repair: &str) -> NeuralCleanse {
 }
 
 fn inspect(model: &Network, trusted: &Dataset) -> InspectRecord {
-    let context = InspectContext { model, trusted, seeds: &Seeds::new(4), session: &() };
+    let context = InspectContext { model, recorded: None, trusted, seeds: &Seeds::new(4), session: &() };
     cleanse("unlearn").inspect(&context).unwrap()
 }
 
@@ -135,7 +135,7 @@ fn only_the_trusted_share_is_used() {
     let quick = NeuralCleanse { rounds: 2, ..cleanse("unlearn") };
     let model = fit(&data, false);
     let inspect = |trusted: &Dataset| {
-        quick.inspect(&InspectContext { model: &model, trusted, seeds: &seeds, session: &() }).unwrap()
+        quick.inspect(&InspectContext { model: &model, recorded: None, trusted, seeds: &seeds, session: &() }).unwrap()
     };
     assert_eq!(inspect(&wrong.apply(&data).unwrap()), inspect(&data));
 }
@@ -195,7 +195,7 @@ fn it_stops_when_asked_and_tells_what_is_missing() {
     let data = bars(70, 1);
     let model = fit(&data, false);
     let (seeds, defense) = (Seeds::new(1), cleanse("unlearn"));
-    let stopped = InspectContext { model: &model, trusted: &data, seeds: &seeds, session: &Hurried };
+    let stopped = InspectContext { model: &model, recorded: None, trusted: &data, seeds: &seeds, session: &Hurried };
     assert!(matches!(defense.inspect(&stopped), Err(DefenseError::Train(TrainError::Stopped))));
     let ones = data.select(&data.of_class(1));
     let context = InspectContext { trusted: &ones, session: &(), ..stopped };

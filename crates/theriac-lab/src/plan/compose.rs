@@ -273,7 +273,8 @@ impl<'a> Composer<'a> {
         let inspect = hooks.contains(&Hook::Inspect).then(|| {
             let recipe =
                 Recipe { attack: Some(attacked.attack), defense: Some(defense), ..Recipe::new(StepKind::Inspect) };
-            self.step(setting, recipe, label("inspect"), &inputs)
+            let begun: Vec<_> = inputs.iter().copied().chain(attacked.start.map(|start| ("start", start))).collect();
+            self.step(setting, recipe, label("inspect"), &begun)
         });
         let mut model = trained;
         if hooks.contains(&Hook::Repair) {
