@@ -49,7 +49,7 @@ pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
 }
 
 /// The names of all metrics that a cell can have.
-pub const METRICS: [&str; 21] = [
+pub const METRICS: [&str; 23] = [
     "clean_accuracy",
     "asr",
     "targeted_success",
@@ -70,6 +70,8 @@ pub const METRICS: [&str; 21] = [
     "backdoor_found",
     "target_named",
     "anomaly_index",
+    "weights_changed",
+    "disagreement",
     "median_certified_radius",
 ];
 
@@ -171,7 +173,7 @@ pub struct CellRecord {
     /// `clean_accuracy`, `asr`, `targeted_success`, `robust_accuracy`, `clean_model_accuracy`, `clean_model_success`,
     /// `undefended_accuracy`, `undefended_success`, `der`, `tpr`, `fpr`, `auroc`, `average_precision`, `flagged`, `poisoned`,
     /// `class_recall` (of the attacked class), `test_loss` (nats), `backdoor_found` and `target_named` (1 or 0), `anomaly_index` (the
-    /// largest of all classes), `median_certified_radius` (samples).
+    /// largest of all classes), `weights_changed`, `disagreement`, `median_certified_radius` (samples, or sources).
     pub metrics: BTreeMap<String, f64>,
     /// Counts on the clean test set: `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,

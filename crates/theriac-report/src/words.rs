@@ -177,9 +177,19 @@ pub const METRICS: &[MetricWords] = &[
         definition: "The largest statistic of all classes by which the inspecting defense judges; its own threshold decides.",
     },
     MetricWords {
+        metric: "weights_changed",
+        title: "Weights changed",
+        definition: "Fraction of the numbers of a network that are not those of its record, in any bit.",
+    },
+    MetricWords {
+        metric: "disagreement",
+        title: "Disagreement",
+        definition: "Fraction of trusted samples that a network and its record answer differently.",
+    },
+    MetricWords {
         metric: "median_certified_radius",
         title: "Median certified radius",
-        definition: "Samples that may be inserted or deleted without changing a right answer, the median over the test set; a wrong answer counts as less than 0.",
+        definition: "Edits (inserted or deleted samples, or hostile sources, as the defense says) that change no right answer, the median over the test set; a wrong answer counts as less than 0.",
     },
 ];
 

@@ -1,11 +1,11 @@
 //! `results`: show them, compare them, put shards together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use theriac_lab::run::merge::{merge, shards_in};
-use theriac_report::Results as Read;
+use theriac_report::{Organisation, Results as Read};
 
 use super::run::write_report;
 use super::{Failure, say};
@@ -39,6 +39,17 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Tell how much damage each role of an organisation can do, by the attacks that were measured, and which permission is best withdrawn.
+    Roles {
+        /// A results folder.
+        folder: PathBuf,
+        /// A TOML file with the roles and what each may do, such as `configs/scenarios/organisation.toml`.
+        #[arg(long, value_name = "FILE")]
+        organisation: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Put the shards of one study together.
     Merge {
         /// A results folder with shards in it, or the folders of the shards.
@@ -48,6 +59,14 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+}
+
+/// Reads and checks an organisation.
+fn read_organisation(path: &Path) -> Result<Organisation, Failure> {
+    let fault = |message: String| Failure::Usage(format!("failed to read `{}`: {message}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    let organisation: Organisation = toml::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    organisation.check().map_err(|error| fault(error.to_string()))
 }
 
 impl Results {
@@ -64,6 +83,20 @@ impl Results {
                     say(&String::from_utf8_lossy(&rows))?;
                 } else {
                     say(&theriac_report::show(&results))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Roles { folder, organisation, json } => {
+                let organisation = read_organisation(&organisation)?;
+                let results = Read::read(&folder)?;
+                let threat = |name: &str| theriac_attacks::find(name).and_then(|entry| entry.info.threat);
+                let found = theriac_report::roles(&organisation, &results.cells, threat);
+                let found = found.ok_or_else(|| {
+                    Failure::Step(format!("no seed in {} has an undefended cell of every attack", folder.display()))
+                })?;
+                match json {
+                    true => say(&serde_json::to_string(&found).expect("plain data serialises to JSON"))?,
+                    false => say(found.table().trim_end())?,
                 }
                 Ok(ExitCode::SUCCESS)
             }

@@ -14,8 +14,20 @@ use crate::spread::Spread;
 use crate::words::{METRICS, in_percent, percent, points, seeds_words};
 
 /// Columns of the table of results, beside clean accuracy and success.
-const MORE: [&str; 8] =
-    ["robust_accuracy", "der", "tpr", "fpr", "auroc", "average_precision", "test_loss", "median_certified_radius"];
+const MORE: [&str; 12] = [
+    "robust_accuracy",
+    "der",
+    "tpr",
+    "fpr",
+    "auroc",
+    "average_precision",
+    "backdoor_found",
+    "target_named",
+    "weights_changed",
+    "disagreement",
+    "test_loss",
+    "median_certified_radius",
+];
 
 /// Writes the section.
 pub fn section(
