@@ -37,6 +37,7 @@ theriac_core::registry! {
     mod compromised_source;
     mod poisoned_checkpoint;
     mod sra;
+    mod architectural;
 }
 
 /// One line of the registry.
@@ -105,6 +106,11 @@ pub trait Attack: Send + Sync {
     /// Changes the victim's training, for attackers who control its code. `seeds` are those of [`Attack::poison`].
     fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {
         let _ = (recipe, seeds);
+    }
+
+    /// The network in place of a new one, for attackers who changed the code that builds networks.
+    fn build(&self, network: Network) -> Network {
+        network
     }
 
     /// The network in place of a trained one, for attackers who reach the stored weights. `None` leaves it as it is.

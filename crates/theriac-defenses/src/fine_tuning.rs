@@ -103,8 +103,16 @@ mod tests {
 
     fn repair_by(recipe: &TrainConfig, model: &Network, trusted: &Dataset) -> Network {
         let (seeds, removed) = (Seeds::new(4), trusted.select(&[]));
-        let context =
-            RepairContext { model, trusted, removed: &removed, inspection: None, recipe, seeds: &seeds, session: &() };
+        let context = RepairContext {
+            model,
+            recorded: None,
+            trusted,
+            removed: &removed,
+            inspection: None,
+            recipe,
+            seeds: &seeds,
+            session: &(),
+        };
         FineTuning { trusted: 0.3, epochs: 15, lr: 0.05, weight_decay: 5e-4 }.repair(&context).unwrap()
     }
 

@@ -98,6 +98,8 @@ pub struct Verdict {
 pub struct RepairContext<'a> {
     /// The suspect model.
     pub model: &'a Network,
+    /// What was recorded of it, if something else stands in its place now.
+    pub recorded: Option<&'a Network>,
     /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
     pub trusted: &'a Dataset,
     /// What the same defense removed from the training set when it vetted that; empty if it did not.

@@ -15,7 +15,8 @@
 //! disagreement       = the share of `trusted` samples that both networks answer differently
 //! s_c                = | head_w[., c] - head_v[., c] |_2, a number for each class; the largest is the suspect
 //! ```
-//! A tensor that only one of them has, or that has another shape, counts as changed altogether.
+//! A tensor that only one of them has, or that has another shape, counts as changed altogether. A path in the graph that the record
+//! does not have is a finding of its own. Repair puts the recorded network back in its place.
 //!
 //! # Where this differs from the paper
 //! - in-toto tells that a hash differs. Where both networks are at hand, this tells what differs, and which class it serves.
@@ -24,22 +25,26 @@
 //! Hand-computed networks (tests below): one changed bit is found, and two equal networks are.
 //!
 //! # When it fails
-//! A network that was poisoned before it was recorded is what the record says. So is one whose training data were poisoned.
+//! A network that was poisoned before it was recorded is what the record says. So is one whose training data were poisoned. A victim that began
+//! with an exchanged network cannot be put back: it would have to be trained again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use theriac_core::record::InspectRecord;
 use theriac_core::{Facts, Hook, Label, MethodInfo, Paper, Range, Values, Verified, config};
+use theriac_nn::Network;
 use theriac_nn::parameters::{self, Parameter};
 
 use crate::repairing::trusted;
-use crate::{Checked, Defense, DefenseEntry, DefenseError, InspectContext};
+use crate::{Checked, Defense, DefenseEntry, DefenseError, InspectContext, RepairContext};
 
 config! {
     /// The comparison.
     pub struct ModelDiff {
         /// Size of the set on which both networks are asked.
         trusted: f64 = 0.05, Range::Above(0.0, 1.0), "of the training set";
+        /// What is done: only the comparison, or also the repair.
+        hook: String = "inspect+repair", Range::Choice(&["inspect", "inspect+repair"]), "";
     }
 }
 
@@ -86,17 +91,23 @@ impl Defense for ModelDiff {
         let answers = [recorded, found].map(|network| network.predict(&known));
         let differing = answers[0].iter().zip(&answers[1]).filter(|(before, after)| before != after).count();
         let share = changed(&before, &after);
+        let other_graph = recorded.module.implant() != found.module.implant();
         let statistics = moved(&before, &after, known.classes().len());
         let suspect = (0..statistics.len()).max_by(|&a, &b| statistics[a].total_cmp(&statistics[b]));
-        let flagged =
-            suspect.filter(|&class| statistics[class] > 0.0).map(|class| class as Label).into_iter().collect();
+        let suspect = suspect.filter(|&class| statistics[class] > 0.0);
+        let served = found.module.implant().filter(|_| other_graph).map(|implant| implant.target);
+        let flagged = served.or(suspect).map(|class| class as Label).into_iter().collect();
         let metrics = [
-            ("backdoor_found", f64::from(u8::from(share > 0.0))),
+            ("backdoor_found", f64::from(u8::from(share > 0.0 || other_graph))),
             ("weights_changed", share),
             ("disagreement", differing as f64 / known.len().max(1) as f64),
         ];
         let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
         Ok(InspectRecord { metrics, statistics, flagged, triggers: Vec::new() })
+    }
+
+    fn repair(&self, context: &RepairContext) -> Result<Network, DefenseError> {
+        Ok(context.recorded.unwrap_or(context.model).clone())
     }
 }
 
@@ -104,8 +115,8 @@ impl Defense for ModelDiff {
 pub static ENTRY: DefenseEntry = DefenseEntry {
     info: MethodInfo::defense(
         "model-diff",
-        &[Hook::Inspect],
-        "Compares a network with the one that was recorded under its name: weights, and answers.",
+        &[Hook::Inspect, Hook::Repair],
+        "Compares a network with the one that was recorded under its name: weights, graph and answers.",
         &[Paper {
             cite: "Torres-Arias et al. 2019",
             title: "in-toto: Providing farm-to-table guarantees for bits and bytes",
@@ -129,7 +140,11 @@ mod tests {
     use super::*;
     use crate::testing::{stripes, toy_network};
     use theriac_core::Seeds;
-    use theriac_nn::Network;
+    use theriac_nn::Implant;
+
+    fn diff(trusted: f64) -> ModelDiff {
+        ModelDiff { trusted, hook: "inspect+repair".to_owned() }
+    }
 
     fn inspected(recorded: &Network, found: &Network) -> InspectRecord {
         let (data, seeds) = (stripes(60, 1), Seeds::new(1));
@@ -140,7 +155,7 @@ mod tests {
             seeds: &seeds,
             session: &(),
         };
-        ModelDiff { trusted: 1.0 }.inspect(&context).unwrap()
+        diff(1.0).inspect(&context).unwrap()
     }
 
     /// `network` with `change` made to one number of the parameter whose name ends so.
@@ -177,9 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_without_weights_is_found_with_the_class_that_it_serves() {
+        let network = toy_network(&stripes(60, 1));
+        let implant = Implant { place: [0, 0], size: 1, bright: vec![true], threshold: 1e9, target: 2, gain: 1.0 };
+        let own = Network { module: network.module.clone().with_implant(Some(implant)), ..network.clone() };
+        let found = inspected(&network, &own);
+        assert_eq!((found.metrics["backdoor_found"], found.metrics["weights_changed"]), (1.0, 0.0));
+        assert_eq!(found.flagged, [2]);
+    }
+
+    #[test]
     fn a_model_without_another_record_is_its_own() {
         let (network, data, seeds) = (toy_network(&stripes(60, 1)), stripes(60, 1), Seeds::new(1));
         let context = InspectContext { model: &network, recorded: None, trusted: &data, seeds: &seeds, session: &() };
-        assert_eq!(ModelDiff { trusted: 0.5 }.inspect(&context).unwrap().metrics["backdoor_found"], 0.0);
+        assert_eq!(diff(0.5).inspect(&context).unwrap().metrics["backdoor_found"], 0.0);
     }
 }

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
+use crate::implant::Implant;
 use crate::models::{cnn::Cnn, mlp::Mlp, resnet::PreActResNet};
 use crate::tangent::Dual;
 
@@ -43,10 +44,35 @@ impl Architecture {
     /// # Shapes
     /// - images: those of [`Architecture::forward`]; so is what `see` is shown
     pub(crate) fn forward_showing(&self, images: Tensor<4>, see: &mut dyn FnMut(&Tensor<4>)) -> Taps {
-        match self {
+        let seen = self.implant().is_some().then(|| images.clone());
+        let taps = match self {
             Self::Mlp(net) => net.forward(images),
             Self::Cnn(net) => net.forward(images, see),
             Self::ResNet(net) => net.forward(images, see),
+        };
+        match self.implant().zip(seen) {
+            Some((implant, images)) => {
+                let classes = taps.logits.dims()[1];
+                Taps { logits: taps.logits + implant.answer(&images, classes), ..taps }
+            }
+            None => taps,
+        }
+    }
+
+    /// What an attacker added to the graph, if there is anything.
+    pub fn implant(&self) -> Option<&Implant> {
+        match self {
+            Self::Mlp(net) => net.implant.as_ref(),
+            Self::Cnn(net) => net.implant.as_ref(),
+            Self::ResNet(net) => net.implant.as_ref(),
+        }
+    }
+
+    pub(crate) fn implant_mut(&mut self) -> &mut Option<Implant> {
+        match self {
+            Self::Mlp(net) => &mut net.implant,
+            Self::Cnn(net) => &mut net.implant,
+            Self::ResNet(net) => &mut net.implant,
         }
     }
 

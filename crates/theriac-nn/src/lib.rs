@@ -7,6 +7,7 @@ pub mod allocator;
 mod architecture;
 pub mod checkpoint;
 pub mod device;
+mod implant;
 mod init;
 pub mod models;
 mod network;
@@ -20,6 +21,7 @@ use burn::optim::{RecordState, StateSink, StateSource};
 pub use architecture::{Architecture, Taps};
 pub use burn;
 pub use device::DeviceError;
+pub use implant::Implant;
 pub use models::{MODELS, ModelEntry};
 pub use network::{
     Batch, LoadError, Network, Normalisation, cross_entropies, forward, forward_maps, input_gradient,

@@ -19,8 +19,11 @@ impl Workbench {
         let recipe = TrainConfig::check(&values.params, &prepared.facts).map_err(faults)?;
         let model = job.step.model.as_ref().ok_or("a certifying step names its model")?;
         let seeds = defense_seeds(job.step, &record);
-        let network = self.fresh(model, &prepared, &seeds)?;
+        let mut network = self.fresh(model, &prepared, &seeds)?;
         let attack = attack(job, &prepared)?;
+        if let Some((_, attack)) = &attack {
+            network = attack.build(network);
+        }
         let probe = attack.as_ref().and_then(|(record, attack)| attack.probe(test, &attack_seeds(job.step, record)));
         let inputs: Vec<&Dataset> = std::iter::once(test).chain(probe.as_ref().map(|probe| &probe.inputs)).collect();
         let context = CertifyContext {

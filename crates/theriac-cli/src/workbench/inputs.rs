@@ -7,7 +7,7 @@ use theriac_attacks::Attack;
 use theriac_core::record::MethodRecord;
 use theriac_core::{ChangeSet, Dataset, ParamError, Role, Seeds, Stage};
 use theriac_defenses::{Defense, DefenseError};
-use theriac_lab::{Halt, Job, Step};
+use theriac_lab::{Files, Halt, Job, Step};
 use theriac_nn::Network;
 use theriac_train::TrainError;
 
@@ -16,6 +16,8 @@ use super::{Prepared, Workbench};
 pub(super) const CHANGES: &str = "changes.bin";
 pub(super) const INSPECT: &str = "inspect.json";
 pub(super) const WEIGHTS: &str = "weights.safetensors";
+/// What somebody added to the code of the network.
+const IMPLANT: &str = "implant.json";
 /// What a training left before somebody exchanged its weights.
 pub(super) const RECORDED: &str = "recorded.safetensors";
 
@@ -55,6 +57,14 @@ pub(super) fn read(job: &Job, input: &str, file: &str) -> Result<Option<Vec<u8>>
     let Some(folder) = job.folder(input) else { return Ok(None) };
     let path = folder.join(file);
     std::fs::read(&path).map(Some).map_err(|error| format!("failed to read {}: {error}", path.display()))
+}
+
+/// A network as files: its weights, and what somebody added to its code.
+pub(super) fn files_of(network: &Network) -> Files {
+    let weights = (WEIGHTS.to_owned(), network.encode());
+    std::iter::once(weights)
+        .chain(network.module.implant().map(|implant| (IMPLANT.to_owned(), json(implant))))
+        .collect()
 }
 
 /// Whether an input step left this file.
@@ -140,8 +150,12 @@ impl Workbench {
         let Some(bytes) = read(job, input, file)? else { return Ok(None) };
         let (step, _) = &job.inputs[input];
         let record = step.model.as_ref().ok_or("a trained step names its model")?;
-        let network = self.fresh(record, prepared, &Seeds::new(0))?;
-        network.decode(&bytes).map(Some).map_err(text)
+        let mut network = self.fresh(record, prepared, &Seeds::new(0))?.decode(&bytes).map_err(text)?;
+        if has(job, input, IMPLANT) {
+            let bytes = read(job, input, IMPLANT)?.unwrap_or_default();
+            network.module = network.module.with_implant(Some(serde_json::from_slice(&bytes).map_err(text)?));
+        }
+        Ok(Some(network))
     }
 
     /// The network that a training begins with, if it begins with one: the attacker's, where it put its own in place of the published one.
@@ -150,7 +164,7 @@ impl Workbench {
         if job.folder("start").is_some() { self.network(job, from, prepared) } else { Ok(None) }
     }
 
-    /// What was recorded before an attacker exchanged it, and what stands in its place: `None` there means the model itself.
+    /// What was recorded, and what stands in its place: of the model (`None` there), or of the network that it began with.
     pub(super) fn exchanged(
         &self,
         job: &Job,
@@ -159,6 +173,10 @@ impl Workbench {
         if has(job, "model", RECORDED) {
             let recorded = self.network_in(job, "model", RECORDED, prepared)?;
             return Ok(recorded.map(|recorded| (recorded, None)));
+        }
+        if has(job, "model", IMPLANT) {
+            let model = self.required(job, "model", prepared)?;
+            return Ok(Some((Network { module: model.module.with_implant(None), ..model }, None)));
         }
         if !has(job, "poison", WEIGHTS) {
             return Ok(None);

@@ -6,7 +6,7 @@ use theriac_lab::{Files, Halt, Job};
 use theriac_train::TrainConfig;
 
 use super::Workbench;
-use super::inputs::{INSPECT, WEIGHTS, changes, defense, defense_seeds, faults, poisoned_set, read, refused, text};
+use super::inputs::{INSPECT, changes, defense, defense_seeds, faults, files_of, poisoned_set, read, refused, text};
 
 impl Workbench {
     pub(super) fn repair(&self, job: &Job) -> Result<Files, Halt> {
@@ -26,8 +26,11 @@ impl Workbench {
             }
             None => prepared.data.train.select(&[]),
         };
+        let recorded =
+            self.exchanged(job, &prepared)?.filter(|(_, found)| found.is_none()).map(|(recorded, _)| recorded);
         let context = RepairContext {
             model: &model,
+            recorded: recorded.as_ref(),
             trusted: &prepared.data.train,
             removed: &removed,
             inspection: inspection.as_ref(),
@@ -35,6 +38,6 @@ impl Workbench {
             seeds: &defense_seeds(job.step, &record),
             session: job.session,
         };
-        Ok(vec![(WEIGHTS.to_owned(), defense.repair(&context).map_err(refused)?.encode())])
+        Ok(files_of(&defense.repair(&context).map_err(refused)?))
     }
 }

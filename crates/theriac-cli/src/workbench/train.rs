@@ -7,7 +7,7 @@ use theriac_lab::{Files, Halt, Job};
 use theriac_train::{Recipe, Start, TrainConfig, TrainingSet};
 
 use super::Workbench;
-use super::inputs::{RECORDED, WEIGHTS, attack, attack_seeds, defense, faults, halt, json, seeds, text, training_set};
+use super::inputs::{RECORDED, attack, attack_seeds, defense, faults, files_of, halt, json, seeds, text, training_set};
 
 impl Workbench {
     pub(super) fn train(&self, job: &Job) -> Result<Files, Halt> {
@@ -27,6 +27,9 @@ impl Workbench {
         }
         let probe = attack.as_ref().and_then(|(seeds, attack)| attack.probe(&prepared.data.test, seeds));
         let mut network = self.fresh(model, &prepared, &seeds)?;
+        if let Some((_, attack)) = &attack {
+            network = attack.build(network);
+        }
         if let Some(published) = self.published(job, &prepared)? {
             recipe.head_only = recipe.config.start == Start::Published;
             network.module = match recipe.head_only {
@@ -58,7 +61,7 @@ impl Workbench {
                 network = exchanged;
             }
         }
-        files.push((WEIGHTS.to_owned(), network.encode()));
+        files.extend(files_of(&network));
         Ok(files)
     }
 }

@@ -69,8 +69,16 @@ fn inspect(model: &Network, trusted: &Dataset) -> InspectRecord {
 fn repaired(defense: &NeuralCleanse, model: &Network, trusted: &Dataset, found: Option<&InspectRecord>) -> Network {
     let (seeds, removed) = (Seeds::new(4), trusted.select(&[]));
     let recipe = &TrainConfig { batch: 32, ..TrainConfig::default() };
-    let context =
-        RepairContext { model, trusted, removed: &removed, inspection: found, recipe, seeds: &seeds, session: &() };
+    let context = RepairContext {
+        model,
+        recorded: None,
+        trusted,
+        removed: &removed,
+        inspection: found,
+        recipe,
+        seeds: &seeds,
+        session: &(),
+    };
     defense.repair(&context).unwrap()
 }
 

@@ -65,6 +65,7 @@ impl Backdoored {
     pub fn context(&self) -> RepairContext<'_> {
         RepairContext {
             model: &self.model,
+            recorded: None,
             trusted: &self.clean,
             removed: &self.none,
             inspection: None,

@@ -30,6 +30,9 @@ pub struct Cnn {
     hidden: Linear,
     pub(crate) head: Linear,
     pool: MaxPool2d,
+    /// What an attacker added to the graph; see [`crate::Implant`].
+    #[module(skip)]
+    pub(crate) implant: Option<crate::Implant>,
 }
 
 pub(crate) fn conv(channels: [usize; 2], kernel: usize, stride: usize, bias: bool, device: &Device) -> Conv2d {
@@ -54,6 +57,7 @@ impl CnnConfig {
             hidden: linear(self.flat(facts), self.hidden, device),
             head: linear(self.hidden, facts.classes, device),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
+            implant: None,
         }
     }
 

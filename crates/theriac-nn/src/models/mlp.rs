@@ -25,6 +25,9 @@ config! {
 pub struct Mlp {
     hidden: Vec<Linear>,
     pub(crate) head: Linear,
+    /// What an attacker added to the graph; see [`crate::Implant`].
+    #[module(skip)]
+    pub(crate) implant: Option<crate::Implant>,
 }
 
 pub(crate) fn linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
@@ -38,7 +41,7 @@ impl MlpConfig {
 
     fn init(&self, facts: &Facts, device: &Device) -> Mlp {
         let hidden = self.widths(facts).windows(2).map(|pair| linear(pair[0], pair[1], device)).collect();
-        Mlp { hidden, head: linear(self.hidden, facts.classes, device) }
+        Mlp { hidden, head: linear(self.hidden, facts.classes, device), implant: None }
     }
 
     fn cost(&self, facts: &Facts) -> f64 {

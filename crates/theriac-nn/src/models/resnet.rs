@@ -44,6 +44,9 @@ pub struct PreActResNet {
     stem: Conv2d,
     blocks: Vec<Block>,
     pub(crate) head: Linear,
+    /// What an attacker added to the graph; see [`crate::Implant`].
+    #[module(skip)]
+    pub(crate) implant: Option<crate::Implant>,
 }
 
 /// One pre-activation residual block.
@@ -147,6 +150,7 @@ impl ResNetConfig {
             stem: conv([facts.shape.channels, self.width], 3, 1, false, device),
             blocks: self.plan().into_iter().map(block).collect(),
             head: linear(self.features(), facts.classes, device),
+            implant: None,
         }
     }
 
