@@ -3,7 +3,7 @@
     python -m venv venv
     venv/bin/pip install torch==2.15.0 numpy==2.4.6
     THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py bullseye-polytope --epsilon 26 --steps 300
-    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32
+    THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32 --surrogates 4
     THERIAC_DATA=~/data venv/bin/python scripts/pytorch_targeted.py witches-brew --epsilon 32 --train 10000 --width 16 \
         --hidden 64 --epochs 15 --poisons 100 --restarts 2 --augment
 
