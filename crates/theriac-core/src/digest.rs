@@ -44,7 +44,10 @@ impl From<blake3::Hash> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: a ledger writes hundreds of thousands of them.
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        let text: String = self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        f.write_str(&text)
     }
 }
 
@@ -64,14 +67,13 @@ impl std::str::FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let error = || DigestError(text.to_owned());
-        // `from_str_radix` alone would take a sign.
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if text.len() != 64 {
             return Err(error());
         }
+        let half = |digit: u8| char::from(digit).to_digit(16).ok_or_else(error);
         let mut bytes = [0; 32];
         for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| error())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| error())?;
+            *byte = (half(digits[0])? << 4 | half(digits[1])?) as u8;
         }
         Ok(Self(bytes))
     }
