@@ -20,6 +20,8 @@ pub struct Chain {
     state: State,
     actors: Actors,
     good: Option<Point>,
+    /// The last entry whose line is as it was signed.
+    last: Option<Point>,
     /// Lines that are whole.
     lines: u64,
     /// Bytes after the last whole line.
@@ -28,7 +30,7 @@ pub struct Chain {
     next: Option<(u64, Option<Digest>)>,
     /// Whether the state is known not to be what the entries' authors saw.
     lost: bool,
-    /// Whether a line about keys was changed.
+    /// Whether a line about keys was changed, so that it is not known any more who may sign.
     keys_lost: bool,
 }
 
@@ -160,10 +162,12 @@ impl Chain {
                 objections.push(What::Broken);
             }
         }
-        if let Some(last) = self.entries.last().filter(|last| last.header.time > header.time) {
-            objections.push(What::Backwards { before: last.header.time, found: header.time });
+        if let Some(last) = self.last.filter(|last| last.time > header.time) {
+            objections.push(What::Backwards { before: last.time, found: header.time });
         }
-        objections.extend(self.actors.objections(header));
+        if !self.keys_lost {
+            objections.extend(self.actors.objections(header));
+        }
         if matches!(header.action, Action::Init { .. }) != (self.lines == 0) {
             objections.push(What::Misplaced("a ledger begins with `init`, once"));
         }
@@ -192,6 +196,7 @@ impl Chain {
         if looked && self.findings.is_empty() {
             self.good = Some(point(header));
         }
+        self.last = Some(point(header));
         self.next = Some((header.number + 1, Some(digest)));
         self.lines += 1;
         self.entries.push(entry);
@@ -220,9 +225,6 @@ impl Chain {
         // Of a line that was changed after it was signed nothing more is to be said: it is not what its author wrote.
         let altered = faults.iter().any(|fault| *fault != Fault::Form);
         let mut objections = if altered { Vec::new() } else { self.objections(header, changes) };
-        if self.keys_lost {
-            objections.retain(|what| !matches!(what, What::UnknownKey { .. }));
-        }
         let explained = altered || self.lost || misses_entries(&objections);
         self.apply(header, changes);
         let state = &self.state;
@@ -230,14 +232,15 @@ impl Chain {
         if self.lost && !explained {
             objections.push(What::WrongRoot);
         }
-        let since = Since { after: self.entries.last().map(|last| point(&last.header)), by: Some(point(header)) };
+        let since = Since { after: self.last, by: Some(point(header)) };
         let line = self.lines + 1;
         self.findings.extend(objections.into_iter().map(|what| Finding::of_line(line, what, since)));
         let of_keys = matches!(header.action, Action::Init { .. } | Action::Admit { .. } | Action::Retire { .. });
         self.keys_lost |= altered && of_keys;
+        let last = self.last;
         self.push(entry, digest);
         if altered {
-            self.next = None;
+            (self.next, self.last) = (None, last);
         }
     }
 
