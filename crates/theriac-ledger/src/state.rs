@@ -78,10 +78,10 @@ impl State {
     }
 
     /// Makes the changes of an entry.
-    pub(crate) fn apply(&mut self, entry: u64, time: u64, actor: &String, changes: &[Change]) {
+    pub(crate) fn apply(&mut self, entry: u64, time: u64, actor: &str, changes: &[Change]) {
         let version = |change: &Change| {
             let before = self.samples.get(&change.key).map(Version::digest);
-            let version = Version { content: change.after, entry, time, actor: actor.clone(), before };
+            let version = Version { content: change.after, entry, time, actor: actor.to_owned(), before };
             (hash::path(&change.key), version.digest(), version)
         };
         let made: Vec<(Digest, Digest, Version)> = changes.par_iter().with_min_len(256).map(version).collect();
