@@ -70,22 +70,33 @@ pub struct Report {
 
 /// Verifies everything: the ledger by itself, against anchors, and the samples that are there against it.
 pub fn verify(chain: &Chain, scan: &Scan, anchors: &[Anchor]) -> Report {
+    let (held, failed): (Vec<_>, Vec<_>) =
+        anchors.iter().map(|anchor| (anchor.entry, chain.compare(anchor))).partition(|(_, finding)| finding.is_none());
+    // Where an anchor fails, any line may be another one but those up to an anchor that holds, counted from 1.
+    let anchored = held.iter().map(|(entry, _)| entry + 1).max().unwrap_or(0);
+    let unanchored = (!failed.is_empty()).then_some(anchored + 1);
+    let doubted = chain.doubted().into_iter().chain(unanchored).min();
+    let good = chain.good().filter(|good| vouched(good, doubted));
     let mut findings = chain.findings().to_vec();
-    findings.extend(anchors.iter().filter_map(|anchor| chain.compare(anchor)));
-    let doubted = findings.iter().filter_map(|finding| finding.line).min();
-    findings.extend(of_samples(chain, scan));
+    findings.extend(failed.into_iter().filter_map(|(_, finding)| finding));
+    findings.extend(of_samples(chain, scan, good, doubted));
     Report {
         ledger: chain.identity(),
         entries: chain.entries().len() as u64,
         samples: chain.state().count(),
-        good: chain.good(),
+        good,
         doubted,
         findings,
     }
 }
 
+/// Whether an entry stands before the first line that is doubted.
+fn vouched(point: &Point, doubted: Option<u64>) -> bool {
+    doubted.is_none_or(|line| point.entry + 1 < line)
+}
+
 /// What is found on the samples alone.
-pub(crate) fn of_samples(chain: &Chain, scan: &Scan) -> Vec<Finding> {
+fn of_samples(chain: &Chain, scan: &Scan, good: Option<Point>, doubted: Option<u64>) -> Vec<Finding> {
     let state = chain.state();
     let changes = differences(state, scan);
     let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
@@ -96,7 +107,7 @@ pub(crate) fn of_samples(chain: &Chain, scan: &Scan) -> Vec<Finding> {
         strangers.filter_map(|change| Some((change.after?, change.key.as_str()))).collect();
     let since = |key: &str| {
         let made = state.samples().get(key).map(|version| Point { entry: version.entry, time: version.time });
-        made.into_iter().chain(chain.good()).max_by_key(|point| point.entry)
+        made.filter(|made| vouched(made, doubted)).into_iter().chain(good).max_by_key(|point| point.entry)
     };
     let finding = |key: &str, what| Finding::of_sample(key, what, since(key));
     let mut findings: Vec<Finding> = Vec::new();
@@ -132,7 +143,7 @@ pub(crate) fn of_samples(chain: &Chain, scan: &Scan) -> Vec<Finding> {
         && let Action::Init { data, .. } = &entry.header.action
     {
         let what = What::OtherData { expected: data.clone() };
-        let since = Since { after: chain.good(), by: None };
+        let since = Since { after: good, by: None };
         findings.insert(0, Finding { what, sample: None, line: None, since });
     }
     findings

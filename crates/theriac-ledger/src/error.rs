@@ -39,7 +39,7 @@ pub enum LedgerError {
     },
     /// It is not sound.
     #[error(
-        "failed to continue the ledger in `{}`: {count} findings, first: {first}. `theriac ledger verify` lists them; go on from a copy \
+        "failed to continue the ledger in `{}`: it is not sound ({first}; {count} in all). `theriac ledger verify` lists them; go on from a copy \
          that is sound", folder.display()
     )]
     Damaged {
@@ -56,7 +56,7 @@ pub enum LedgerError {
     /// The key is not known.
     #[error(
         "failed to sign: key {} of `{name}` is not admitted. Admitted are {admitted}; one of them who is engineer or auditor can admit it \
-         with `theriac ledger admit {name} --public {key}`", key.fingerprint()
+         with `theriac ledger admit {name} --role ROLE --public {key}`", key.fingerprint()
     )]
     NotAdmitted {
         /// The name in the key's file.

@@ -74,3 +74,24 @@ fn differences_lead_from_the_ledger_to_the_data() {
     let Action::Init { form, .. } = toy.chain.entries()[0].header.action else { panic!("it begins") };
     assert_eq!(form, Form::Folder);
 }
+
+#[test]
+fn where_an_anchor_fails_only_what_another_one_holds_is_vouched_for() {
+    let mut toy = small();
+    let [early, late] =
+        [Chain::read(toy.lines()[..5].concat().as_bytes()), toy.chain.clone()].map(|c| c.anchor().unwrap());
+    toy.text = toy.lines()[..6].concat();
+    toy.chain = Chain::read(toy.text.as_bytes());
+    toy.set("c", "7");
+    let report = |anchors: &[Anchor]| {
+        let report = verify(&toy.chain, &toy.scan(), anchors);
+        let since = report.findings.last().map(|finding| finding.since.to_string()).unwrap();
+        (report.findings.len(), report.doubted, report.good.map(|good| good.entry), since)
+    };
+    // `b` is back, `c` changed.
+    let when = |entry: u64, time: &str| format!("after entry {entry} (1970-01-12T{time}Z)");
+    let fifth = when(5, "13:47:30");
+    assert_eq!(report(std::slice::from_ref(&early)), (2, None, Some(5), fifth));
+    assert_eq!(report(&[early, late.clone()]), (3, Some(6), None, when(0, "13:46:40")));
+    assert_eq!(report(&[late]), (3, Some(1), None, "since when is not known".to_owned()));
+}

@@ -109,6 +109,6 @@ fn nobody_vouches_for_a_ledger_that_is_not_sound() {
     let changed = String::from_utf8(text(folder.path())).unwrap().replacen("\"toy\"", "\"joy\"", 1);
     fs::write(folder.path().join(FILE), changed).unwrap();
     let message = Ledger::open(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("1 findings, first: ledger.jsonl, line 1: the signature is not one of key"), "{message}");
+    assert!(message.contains("it is not sound (ledger.jsonl, line 1: the signature is not one of key"), "{message}");
     assert_eq!(Ledger::read(folder.path()).unwrap().entries().len(), 2);
 }
