@@ -174,6 +174,11 @@ impl Chain {
         if !changes.is_empty() && !matches!(header.action, Action::Init { .. } | Action::Change { .. }) {
             objections.push(What::Misplaced("an entry changes samples that is no change"));
         }
+        if let (Action::Train { data, .. }, false) = (&header.action, self.lost)
+            && !self.entries.iter().any(|entry| entry.header.root == *data)
+        {
+            objections.push(What::Misplaced("trains on data that this ledger never had"));
+        }
         if !changes.is_sorted_by(|one, two| one.key < two.key) {
             objections.push(What::Misplaced("its changes are not sorted, or name a sample twice"));
         } else if !self.lost && !misses_entries(&objections) {

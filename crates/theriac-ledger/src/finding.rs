@@ -283,11 +283,17 @@ impl fmt::Display for Since {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.sample, self.line) {
-            (_, Some(line)) => write!(f, "ledger.jsonl, line {line}: ")?,
-            (Some(sample), None) => write!(f, "{sample}: ")?,
-            (None, None) => {}
-        }
-        write!(f, "{} [{}]", self.what, self.since)
+        let place = match (&self.sample, self.line) {
+            (_, Some(line)) => format!("ledger.jsonl, line {line}: "),
+            (Some(sample), None) => format!("{sample}: "),
+            (None, None) => String::new(),
+        };
+        f.write_str(&plain(&format!("{place}{} [{}]", self.what, self.since)))
     }
+}
+
+/// A text in one line: whoever names a sample or writes a note must not be able to paint over what is told about it.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }

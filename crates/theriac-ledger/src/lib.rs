@@ -89,7 +89,7 @@ pub use chain::Chain;
 pub use compare::{Report, Scan, differences, verify};
 pub use entry::{Action, Change, Entry, Form, Header};
 pub use error::LedgerError;
-pub use finding::{Finding, Point, Since, What};
+pub use finding::{Finding, Point, Since, What, plain};
 pub use history::{Blame, Share};
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use ledger::{Draft, FILE, Healed, Ledger};

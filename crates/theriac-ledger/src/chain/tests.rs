@@ -102,6 +102,24 @@ fn what_a_valid_signature_does_not_allow_is_found() {
 }
 
 #[test]
+fn a_model_is_trained_on_data_that_the_ledger_had_once() {
+    let mut toy = small();
+    let train = |data| Action::Train { data, recipe: Digest::of(b"recipe"), model: Digest::of(b"model") };
+    let old = toy.chain.entries()[3].header.root;
+    toy.act("bob", train(old));
+    let error = toy.chain.extend(&secret("bob"), toy.time, draft(train(Digest::of(b"other")))).unwrap_err();
+    assert!(error.to_string().contains("trains on data that this ledger never had"), "{error}");
+}
+
+#[test]
+fn what_is_told_of_a_ledger_holds_no_control_characters() {
+    let mut toy = small();
+    toy.set("x\n\u{1b}[2K", "1");
+    let found = toy.found();
+    assert!(found[0].starts_with("x\\n\\u{1b}[2K: unexplained"), "{found:?}");
+}
+
+#[test]
 fn changes_must_start_from_what_the_samples_are_and_be_sorted() {
     let toy = small();
     let content = |key: &str| toy.chain.state().content(key);

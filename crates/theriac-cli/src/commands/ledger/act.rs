@@ -9,9 +9,9 @@ use theriac_core::files::FileError;
 use theriac_core::{Digest, Role, Stage};
 use theriac_ledger::{Action, Change, Draft, Entry, Healed, Ledger, LedgerError, SecretKey, differences, of_file};
 
-use super::Note;
 use super::place::{Place, Signer};
-use crate::commands::{Failure, note as remark, say};
+use super::{Note, line};
+use crate::commands::{Failure, note as remark};
 
 /// What happens to data that stay as they are.
 #[derive(Subcommand, Debug)]
@@ -59,7 +59,7 @@ pub fn key(name: &str, out: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let (key, path) = (SecretKey::new(name, random), out.unwrap_or_else(|| format!("{name}.theriac-key").into()));
     key.write(&path)?;
     remark(format_args!("the secret half is in `{}`: keep it to yourself, and keep a copy", path.display()));
-    say(&key.public().to_string())?;
+    line(&key.public().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,7 +76,7 @@ pub fn init(place: &Place, role: Role, signer: &Signer, note: Note) -> Result<Ex
     let draft = draft(action, note, differences(&Default::default(), &scan));
     let ledger = Ledger::init(&place.ledger, &secret, role, now(), draft)?;
     let count = ledger.chain().state().count();
-    say(&format!("began the ledger `{}` with {count} samples, signed by {}", place.ledger.display(), secret.name()))?;
+    line(&format!("began the ledger `{}` with {count} samples, signed by {}", place.ledger.display(), secret.name()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,8 +90,8 @@ pub fn record(place: &Place, signer: &Signer, note: &Note) -> Result<ExitCode, F
         Ok((!changes.is_empty()).then(|| draft(Action::Change { whole: true }, note, changes)))
     })?;
     match made {
-        Some(entry) => say(&format!("entry {}: {}", entry.header.number, summary(&entry.changes)))?,
-        None => say("nothing changed")?,
+        Some(entry) => line(&format!("entry {}: {}", entry.header.number, summary(&entry.changes)))?,
+        None => line("nothing changed")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,14 +101,14 @@ pub fn preview(place: &Place) -> Result<ExitCode, Failure> {
     let scan = place.scan_for(ledger.chain())?;
     let changes = differences(ledger.chain().state(), &scan);
     list(&changes)?;
-    scan.unreadable.iter().try_for_each(|(key, why)| say(&format!("unreadable {key}: {why}")))?;
-    say(&format!("would record: {}", summary(&changes)))?;
+    scan.unreadable.iter().try_for_each(|(key, why)| line(&format!("unreadable {key}: {why}")))?;
+    line(&format!("would record: {}", summary(&changes)))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Changes, one a line.
 pub fn list(changes: &[Change]) -> Result<(), Failure> {
-    changes.iter().try_for_each(|change| say(&format!("{:<8} {}", word(change), change.key)))
+    changes.iter().try_for_each(|change| line(&format!("{:<8} {}", word(change), change.key)))
 }
 
 pub fn word(change: &Change) -> &'static str {
@@ -175,15 +175,22 @@ pub fn tell(place: &Place, event: Event, signer: &Signer, note: Note) -> Result<
     once(place, signer, draft(action, note, Vec::new()), told)
 }
 
-pub fn attest(place: &Place, signer: &Signer) -> Result<Entry, Failure> {
-    let note = Note { note: String::new(), stage: Stage::Store };
-    let (secret, draft) = (signer.key(place)?, draft(Action::Attest, note, Vec::new()));
-    let made = append(place, &secret, |_| Ok(Some(draft.clone())))?;
+/// Signs that nothing was found in the ledger that ended in the entry `verified`.
+pub fn attest(place: &Place, signer: &Signer, verified: Option<Digest>) -> Result<Entry, Failure> {
+    let secret = signer.key(place)?;
+    let made = append(place, &secret, |ledger| {
+        if ledger.chain().digests().last().copied() != verified {
+            let message = "failed to attest: somebody else wrote to the ledger while it was verified; verify it again";
+            return Err(Failure::Step(message.to_owned()));
+        }
+        let note = Note { note: String::new(), stage: Stage::Store };
+        Ok(Some(draft(Action::Attest, note, Vec::new())))
+    })?;
     Ok(made.expect("there is something to append"))
 }
 
 pub fn heal(place: &Place) -> Result<ExitCode, Failure> {
-    say(&match Ledger::heal(&place.ledger)? {
+    line(&match Ledger::heal(&place.ledger)? {
         Healed::Whole => "nothing to heal: the last line is whole".to_owned(),
         Healed::Ended => "the last line was whole but for its end, and has it again".to_owned(),
         Healed::SetAside(path) => format!("the cut line is now in `{}`; record what it was about anew", path.display()),
@@ -214,7 +221,7 @@ fn once(place: &Place, signer: &Signer, draft: Draft, told: &str) -> Result<Exit
     let secret = signer.key(place)?;
     let made = append(place, &secret, |_| Ok(Some(draft.clone())))?;
     let number = made.map(|entry| entry.header.number).unwrap_or_default();
-    say(&format!("entry {number}: {told}"))?;
+    line(&format!("entry {number}: {told}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use theriac_core::{Digest, param};
 use theriac_ledger::{Action, Chain, Header, Version, utc};
 
 use super::act::{list, summary};
+use super::line;
 use super::place::Place;
 use crate::commands::{Failure, say};
 
@@ -29,7 +30,7 @@ pub fn log(place: &Place, as_json: bool) -> Result<ExitCode, Failure> {
             Action::Deny { tried } => format!("refused: {tried}"),
             Action::Attest => "attests that nothing was found".to_owned(),
         };
-        say(&format!("{:>4}  {}  {what}{}", header.number, author(header), quoted(&header.note)))?;
+        line(&format!("{:>4}  {}  {what}{}", header.number, author(header), quoted(&header.note)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -70,7 +71,7 @@ pub fn show(place: &Place, sample: &str, as_json: bool) -> Result<ExitCode, Fail
     };
     for Version { content, entry, time, actor, .. } in versions {
         let content = content.map_or_else(|| "removed".to_owned(), |content| format!("content {}", short(&content)));
-        say(&format!("{entry:>4}  {}  {actor:<12} {content}{}", utc(time), note_of(entry)))?;
+        line(&format!("{entry:>4}  {}  {actor:<12} {content}{}", utc(time), note_of(entry)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -82,7 +83,7 @@ pub fn blame(place: &Place, sample: &str) -> Result<ExitCode, Failure> {
     let aspects = [("added", Some(blame.added)), ("content", Some(blame.content)), ("removed", blame.removed)];
     for (aspect, version) in aspects {
         if let Some(Version { entry, time, actor, .. }) = version {
-            say(&format!("{aspect:<8} {actor:<12} entry {entry}, {}", utc(time)))?;
+            line(&format!("{aspect:<8} {actor:<12} entry {entry}, {}", utc(time)))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -90,7 +91,7 @@ pub fn blame(place: &Place, sample: &str) -> Result<ExitCode, Failure> {
 
 pub fn shares(place: &Place) -> Result<ExitCode, Failure> {
     let chain = place.read()?;
-    say(&format!(
+    line(&format!(
         "{:<24} {:>8} {:>8} {:>8} {:>8} {:>8}  last entry",
         "author", "entries", "added", "changed", "removed", "theirs"
     ))?;
@@ -98,7 +99,7 @@ pub fn shares(place: &Place) -> Result<ExitCode, Failure> {
         let author = format!("{} ({})", share.actor, share.role);
         let counts = [share.entries, share.added, share.changed, share.removed, share.holds];
         let counts: String = counts.iter().map(|count| format!(" {count:>8}")).collect();
-        say(&format!("{author:<24}{counts}  {}", utc(share.last)))?;
+        line(&format!("{author:<24}{counts}  {}", utc(share.last)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,7 +115,7 @@ pub fn diff(place: &Place, from: u64, to: u64, as_json: bool) -> Result<ExitCode
         say(&json!({ "from": from, "to": to, "changes": changes }).to_string())?;
     } else {
         list(&changes)?;
-        say(&summary(&changes))?;
+        line(&summary(&changes))?;
     }
     Ok(ExitCode::SUCCESS)
 }

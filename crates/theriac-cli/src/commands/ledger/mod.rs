@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use theriac_core::{Role, Stage};
 
-use super::Failure;
+use super::{Failure, say};
 use place::{Place, Signer};
 
 pub const EXAMPLES: &str = "\
@@ -163,6 +163,11 @@ struct Note {
     /// The stage of the pipeline.
     #[arg(long, default_value = "store", value_parser = word::<Stage>)]
     stage: Stage,
+}
+
+/// Prints one line, whatever is in the names and notes in it.
+fn line(text: &str) -> Result<(), Failure> {
+    say(&theriac_ledger::plain(text))
 }
 
 /// A role or a stage by its name.

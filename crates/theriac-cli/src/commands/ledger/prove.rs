@@ -7,6 +7,7 @@ use clap::Args;
 use theriac_core::files::FileError;
 use theriac_ledger::{Anchor, Proof, Version, utc};
 
+use super::line;
 use super::place::Place;
 use crate::commands::{Failure, say};
 
@@ -45,13 +46,13 @@ fn check(place: &Place, path: &Path, anchor: Option<&Path>) -> Result<ExitCode, 
         None => proof.check_in(place.open()?.chain())?,
     };
     let (header, sample) = (&proved.header, &proved.sample);
-    say(&format!("proved by entry {}, signed by {} at {}:", header.number, header.actor, utc(header.time)))?;
+    line(&format!("proved by entry {}, signed by {} at {}:", header.number, header.actor, utc(header.time)))?;
     for Version { content, entry, time, actor, .. } in &proved.versions {
         let content = content.map_or_else(|| "removed".to_owned(), |content| format!("content {content}"));
-        say(&format!("  {sample}: entry {entry}, {}, {actor}, {content}", utc(*time)))?;
+        line(&format!("  {sample}: entry {entry}, {}, {actor}, {content}", utc(*time)))?;
     }
     if proved.versions.is_empty() {
-        say(&format!("  {sample}: never was among the samples"))?;
+        line(&format!("  {sample}: never was among the samples"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,7 +75,7 @@ fn deliver(text: &str, out: Option<PathBuf>) -> Result<ExitCode, Failure> {
             let created = std::fs::File::create_new(&path);
             let written = created.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
             written.map_err(FileError::at("write the new file", &path))?;
-            say(&path.display().to_string())?;
+            line(&path.display().to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use serde_json::json;
 use theriac_ledger::{Report, utc, verify};
 
 use super::place::{Place, Signer};
-use super::{act, prove};
+use super::{act, line, prove};
 use crate::commands::{Failure, say};
 
 /// So many findings are printed; the others are counted.
@@ -52,10 +52,10 @@ impl Verify {
             tell(&report, self.all, anchors.len())?;
         }
         if self.attest && sound {
-            let entry = act::attest(place, &self.signer)?;
+            let entry = act::attest(place, &self.signer, chain.digests().last().copied())?;
             let told = format!("entry {}: {} attests that nothing was found", entry.header.number, entry.header.actor);
             if !self.json {
-                say(&told)?;
+                line(&told)?;
             }
         }
         Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -65,13 +65,13 @@ impl Verify {
 fn tell(report: &Report, all: bool, anchors: usize) -> Result<(), Failure> {
     let Report { entries, samples, good, doubted, findings, .. } = report;
     let shown = if all { findings.len() } else { SHOWN.min(findings.len()) };
-    findings[..shown].iter().try_for_each(|finding| say(&finding.to_string()))?;
+    findings[..shown].iter().try_for_each(|finding| line(&finding.to_string()))?;
     if shown < findings.len() {
-        say(&format!("and {} more; --all prints them", findings.len() - shown))?;
+        line(&format!("and {} more; --all prints them", findings.len() - shown))?;
     }
-    if let Some(line) = doubted {
-        say(&format!(
-            "from line {line} on, nothing that the ledger says is vouched for, what it says of samples included"
+    if let Some(first) = doubted {
+        line(&format!(
+            "from line {first} on, nothing that the ledger says is vouched for, what it says of samples included"
         ))?;
     }
     let against = match anchors {
@@ -87,5 +87,5 @@ fn tell(report: &Report, all: bool, anchors: usize) -> Result<(), Failure> {
     let good =
         good.map_or(String::new(), |good| format!("; last known to be good: entry {}, {}", good.entry, utc(good.time)));
     let entries = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
-    say(&format!("{samples} samples, {entries}{against}: {found}{good}"))
+    line(&format!("{samples} samples, {entries}{against}: {found}{good}"))
 }
