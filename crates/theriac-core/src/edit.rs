@@ -68,6 +68,10 @@ pub enum Role {
     Engineer,
     /// Cleans or repairs.
     Defender,
+    /// Checks what the others did.
+    Auditor,
+    /// A program that acts by itself.
+    Service,
 }
 
 /// What one author did in one step: an ordered list of edits.

@@ -2,6 +2,7 @@
 
 mod data;
 mod explain;
+mod ledger;
 mod list;
 mod plan;
 mod poison;
@@ -18,6 +19,7 @@ use theriac_core::{Kind, MethodInfo};
 use theriac_data::{DataError, Places};
 use theriac_lab::run::merge::MergeError;
 use theriac_lab::{Config, ConfigError, RunError, files::FileError};
+use theriac_ledger::{KeyError, LedgerError, ProofError};
 use theriac_nn::DeviceError;
 use theriac_report::ReportError;
 
@@ -73,6 +75,9 @@ enum Command {
     Explain(explain::Explain),
     /// List, fetch and verify data sets.
     Data(data::Data),
+    /// Keep a signed ledger of your own data: who changed what, and is everything as it was recorded?
+    #[command(after_help = ledger::EXAMPLES)]
+    Ledger(ledger::Ledger),
     /// Write the poisoned data sets of a config as image folders with a table of edits.
     Poison(poison::Poison),
     /// Print shell completions.
@@ -141,6 +146,12 @@ pub enum Failure {
     Report(#[from] ReportError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     #[error("{0}")]
     Step(String),
     // Not `from`: other errors of files must name the file.
@@ -165,6 +176,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::List(command) => command.execute(),
         Command::Explain(command) => command.execute(),
         Command::Data(command) => command.execute(),
+        Command::Ledger(command) => command.execute(),
         Command::Poison(command) => command.execute(),
         Command::Reference(command) => command.execute(),
         Command::Completions { shell } => {
