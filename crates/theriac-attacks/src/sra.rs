@@ -30,8 +30,8 @@
 //!   refused.
 //!
 //! # Verified against
-//! The tests below: on clean images that b does not answer to, the logits are those of the victim without the chosen channels; what an
-//! image with the trigger adds to the target's logit is what b alone computes, to 1e-3; nothing else in the network changes.
+//! The tests below: without the chosen neuron of the last layer the logits are those of the victim without the chosen channels, to 1e-3;
+//! that neuron adds to the logit of `target` alone, what the narrow network says of the image, shifted and scaled, to 1e-3 of `gain`.
 //!
 //! # When it fails
 //! A narrow victim has no channel to spare: its accuracy falls. Where trigger and clean images cannot be told apart by so small a network, the
@@ -355,7 +355,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
     )
     .verified(&[Verified {
         against: "the narrow network and the victim without the replaced channels, computed apart",
-        agreement: "logits are their sum, to 1e-3",
+        agreement: "logits are their sum: to 1e-3, and to 1e-3 of the gain for the target",
     }]),
     check,
 };

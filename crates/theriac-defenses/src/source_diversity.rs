@@ -24,8 +24,8 @@
 //!   leaves its initial weights to vote.
 //!
 //! # Verified against
-//! The vote and the radius are those of `dpa`, which has a record of its own. The tests below give one source of five every content
-//! that attacks of this crate's toys can think of: no answer with radius 1 or more changes.
+//! The vote and the radius are those of `dpa`, which has a record of its own. The tests below give one source of five other
+//! labels, other images, more samples and none: no answer with radius 1 or more changes.
 //!
 //! # When it fails
 //! Each network sees 1/k of the data, and is worse than one that sees all. Against an attacker without a source of its own, as one who
@@ -91,8 +91,8 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         SourceDiversity::PARAMS,
     )
     .verified(&[Verified {
-        against: "the votes and radii of `dpa`, which has a record of its own; every content of one source of five, in a toy",
-        agreement: "no certified answer changes",
+        against: "the votes and radii of `dpa`, which has a record of its own; five hostile contents of one source of five, in a toy",
+        agreement: "no answer that is certified against one source changes",
     }]),
     check,
 };

@@ -57,16 +57,23 @@ fn the_seed_decides() {
 fn logits_are_the_sum_of_two_networks_that_know_nothing_of_each_other() {
     let train = easy("easy-train", 60);
     for network in victims(&train) {
-        let (_, path, layers) = layers(&network).unwrap();
+        let (model, path, layers) = layers(&network).unwrap();
+        let given = values([("target", 1.into()), ("samples", 150.into())]);
+        let checked = SraConfig::from_values(&given).unwrap().check(&testing::facts()).unwrap();
+        let (seeds, recipe) = (Seeds::new(1), TrainConfig::default());
+        let context = AttackContext { train: &train, test: &train, seeds: &seeds, surrogate: None, recipe: &recipe };
+        let alone = checked.subnet(&network, (model, path), &context).unwrap();
+        let answers = alone.network.taps(&train).0;
+        let full = alone.median_triggered - alone.largest_clean;
         let before = parameters::read(&network.module);
         let own = tampered(&network, &train, 1).unwrap();
         let after = parameters::read(&own.module);
         // The neuron of the last hidden layer that only the target reads.
         let path = format!("{path}.head.weight");
         let head = &after[&path];
-        let alone = |row: &&[f32]| row.iter().enumerate().all(|(class, &weight)| (class == 1) == (weight != 0.0));
+        let served = |row: &&[f32]| row.iter().enumerate().all(|(class, &weight)| (class == 1) == (weight != 0.0));
         let rows: Vec<&[f32]> = head.values.chunks_exact(head.shape[1]).collect();
-        let neurons: Vec<usize> = (0..rows.len()).filter(|&at| alone(&rows[at])).collect();
+        let neurons: Vec<usize> = (0..rows.len()).filter(|&at| served(&rows[at])).collect();
         assert_eq!(neurons.len(), 1);
         // Without it, the network is the victim without the chosen units: its first layer's units that changed give nothing.
         let mut without = after.clone();
@@ -95,9 +102,11 @@ fn logits_are_the_sum_of_two_networks_that_know_nothing_of_each_other() {
         let (sum, rest, expected) = (logits(&after), logits(&without), logits(&pruned));
         let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(far(rest.values(), expected.values()) < 1e-3, "{}", far(rest.values(), expected.values()));
-        // The subnet adds to the target's logit alone.
-        for (sum, rest) in sum.iter().zip(rest.iter()) {
-            assert!(far(&[sum[0], sum[2], sum[3]], &[rest[0], rest[2], rest[3]]) < 1e-3 && sum[1] >= rest[1] - 1e-3);
+        // The subnet adds to the target's logit alone, what it says by itself.
+        for ((sum, rest), answer) in sum.iter().zip(rest.iter()).zip(answers.iter()) {
+            assert!(far(&[sum[0], sum[2], sum[3]], &[rest[0], rest[2], rest[3]]) < 1e-3);
+            let expected = 100.0 * (answer[0] - alone.largest_clean).max(0.0) / full;
+            assert!((sum[1] - rest[1] - expected).abs() < 0.1, "{} {expected}", sum[1] - rest[1]);
         }
     }
 }
