@@ -63,6 +63,8 @@ pub enum Hook {
     Vet,
     /// How to train so that poison matters less?
     Train,
+    /// Does something change from one retraining to the next?
+    Monitor,
     /// Is this model backdoored, for which class, by what trigger?
     Inspect,
     /// How to remove the poison from the model?

@@ -49,7 +49,7 @@ pub fn filter_key(filter: &MethodRecord, filters: &[&MethodRecord]) -> String {
 }
 
 /// The names of all metrics that a cell can have.
-pub const METRICS: [&str; 23] = [
+pub const METRICS: [&str; 27] = [
     "clean_accuracy",
     "asr",
     "targeted_success",
@@ -73,6 +73,10 @@ pub const METRICS: [&str; 23] = [
     "weights_changed",
     "disagreement",
     "median_certified_radius",
+    "detected",
+    "detection_delay",
+    "false_alarm_rate",
+    "damage_until_alarm",
 ];
 
 /// How a cell ended.
@@ -97,7 +101,7 @@ impl Outcome {
     }
 }
 
-/// One epoch of a training.
+/// One epoch of a training, or one round of retrainings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counted from 1.
@@ -173,11 +177,14 @@ pub struct CellRecord {
     /// `clean_accuracy`, `asr`, `targeted_success`, `robust_accuracy`, `clean_model_accuracy`, `clean_model_success`,
     /// `undefended_accuracy`, `undefended_success`, `der`, `tpr`, `fpr`, `auroc`, `average_precision`, `flagged`, `poisoned`,
     /// `class_recall` (of the attacked class), `test_loss` (nats), `backdoor_found` and `target_named` (1 or 0), `anomaly_index` (the
-    /// largest of all classes), `weights_changed`, `disagreement`, `median_certified_radius` (samples, or sources).
+    /// largest of all classes), `weights_changed`, `disagreement`, `median_certified_radius` (samples, or sources), and of a monitor
+    /// `detected` (1 or 0), `detection_delay` (rounds), `false_alarm_rate` (a watched round without poison), `damage_until_alarm` (rounds
+    /// of full damage).
     pub metrics: BTreeMap<String, f64>,
     /// Counts on the clean test set: `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,
-    /// One entry an epoch, of the training that made the evaluated model; empty when nothing was trained.
+    /// One entry an epoch, of the training that made the evaluated model, or one a round where it was retrained in rounds; empty when
+    /// nothing was trained.
     pub curve: Vec<EpochRecord>,
     /// The detection curve of a vetting or guarding defense; empty otherwise.
     pub roc: Vec<RocPoint>,
@@ -190,6 +197,9 @@ pub struct CellRecord {
     /// What a defense that inspects models found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<InspectRecord>,
+    /// What a defense that watches retrainings saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorRecord>,
     /// Touched samples per class (before the attack).
     pub poisoned_by_class: Vec<usize>,
     /// The names of the classes.
@@ -234,6 +244,37 @@ pub struct InspectRecord {
     pub flagged: Vec<u16>,
     /// The trigger that was reconstructed for each class; empty if the method makes none.
     pub triggers: Vec<ReversedTrigger>,
+}
+
+/// What a defense that watches retrainings saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MonitorRecord {
+    /// `detected`, `detection_delay`, `false_alarm_rate`, `damage_until_alarm`, as far as they apply.
+    pub metrics: BTreeMap<String, f64>,
+    /// The first round that an attacker reached, if there is one.
+    pub onset: Option<usize>,
+    /// A statistic above this raises an alarm.
+    pub limit: f64,
+    /// The rounds that were watched, in order; those by which the monitor was set up are not among them.
+    pub rounds: Vec<MonitoredRound>,
+}
+
+/// One round, as a monitor saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MonitoredRound {
+    /// Counted from 1.
+    pub round: usize,
+    /// The largest of all statistics, in units of what was usual.
+    pub statistic: f64,
+    /// Which one that is, such as `accuracy of class 3`.
+    pub worst: String,
+}
+
+impl MonitorRecord {
+    /// The rounds with an alarm.
+    pub fn alarms(&self) -> impl Iterator<Item = usize> {
+        self.rounds.iter().filter(|round| round.statistic > self.limit).map(|round| round.round)
+    }
 }
 
 /// A trigger that was reconstructed: `x' = (1 - mask) x + mask pattern`.

@@ -12,7 +12,7 @@ mod two_means;
 mod vetting;
 mod voting;
 
-use theriac_core::record::InspectRecord;
+use theriac_core::record::{InspectRecord, MonitorRecord};
 use theriac_core::{ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
@@ -43,6 +43,7 @@ theriac_core::registry! {
     pub mod source_weighting;
     pub mod source_diversity;
     pub mod model_diff;
+    pub mod drift_monitor;
 }
 
 /// One line of the registry.
@@ -92,6 +93,28 @@ pub struct Verdict {
     pub scores: Vec<f64>,
     /// What the defender does about it.
     pub changes: ChangeSet,
+}
+
+/// What arrived in one round, and the network that was trained then.
+pub struct Round {
+    /// New samples, labelled as they came.
+    pub arrived: Dataset,
+    /// The network that was trained on the latest rounds, this one included.
+    pub network: Network,
+}
+
+/// What a defender sees of a network that is trained again and again.
+pub struct MonitorContext<'a> {
+    /// All rounds, in order.
+    pub rounds: &'a [Round],
+    /// On how many rounds each network was trained, fewer only at the beginning.
+    pub window: usize,
+    /// Clean, correctly labelled samples; a defense takes as few of them as its config says.
+    pub trusted: &'a Dataset,
+    /// The defense's own streams of random numbers.
+    pub seeds: &'a Seeds,
+    /// Hears the fraction that is done.
+    pub session: &'a (dyn Session + Sync),
 }
 
 /// What a defender has in hand to repair a model.
@@ -206,6 +229,15 @@ pub trait Defense: Send + Sync {
     fn train(&self, recipe: &mut Recipe) -> Result<(), DefenseError> {
         let _ = recipe;
         Err(DefenseError::NoSuchHook("change training"))
+    }
+
+    /// Does something change from one retraining to the next? Metrics and `onset` are not the defense's to tell.
+    ///
+    /// # Errors
+    /// When there are too few rounds, or too few trusted samples.
+    fn monitor(&self, context: &MonitorContext) -> Result<MonitorRecord, DefenseError> {
+        let _ = context;
+        Err(DefenseError::NoSuchHook("watch retrainings"))
     }
 
     /// Is this model backdoored, for which class, by what trigger? Of the metrics, `target_named` is not the defense's to tell.

@@ -21,17 +21,20 @@ pub struct DatasetCard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
-    /// Makes the attack's change set. Input `surrogate` if the attack needs one. Leaves `changes.bin` and `poison.json`, and
+    /// Makes the attack's change set. Input `surrogate` if the attack needs one; the recipe is named if training goes in rounds. Leaves `changes.bin` and `poison.json`, and
     /// `weights.safetensors` of a network that the attacker publishes.
     Poison,
     /// Trains a model. Inputs: `poison`, and `vet` for data that a defense cleaned. Leaves `weights.safetensors`, `curve.json`, and
-    /// `recorded.safetensors` if an attacker exchanged the weights afterwards.
+    /// `recorded.safetensors` if an attacker exchanged the weights afterwards; the weights of each round where there are rounds.
     Train,
     /// What a model sees in its training data. Inputs: `poison`, `model`. Leaves `features.safetensors`.
     Features,
     /// Vets the training data. Inputs: `poison`, `victim`, `features`; `matches` for a control that copies another filter's budget.
     /// Leaves `changes.bin` and `vet.json`.
     Vet,
+    /// Watches retrainings in rounds. Inputs: `poison`, `model`. Leaves `weights.safetensors` of the network that is in use at the end, and
+    /// `monitor.json`.
+    Monitor,
     /// Inspects a model. Inputs: `poison`, `model`; `start` if it has one. Leaves `inspect.json`.
     Inspect,
     /// Repairs a model. Inputs: `poison`, `model`; `vet` and `inspect` of the same defense. Leaves `weights.safetensors`.
@@ -45,11 +48,12 @@ pub enum StepKind {
 
 impl StepKind {
     /// All kinds, in the order of the pipeline.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Poison,
         Self::Train,
         Self::Features,
         Self::Vet,
+        Self::Monitor,
         Self::Inspect,
         Self::Repair,
         Self::Evaluate,
@@ -63,6 +67,7 @@ impl StepKind {
             Self::Train => "train",
             Self::Features => "features",
             Self::Vet => "vet",
+            Self::Monitor => "monitor",
             Self::Inspect => "inspect",
             Self::Repair => "repair",
             Self::Evaluate => "evaluate",
@@ -197,6 +202,11 @@ pub trait Bench: Sync {
     /// has it as its surrogate.
     fn starts_published(&self, _recipe: &MethodRecord) -> bool {
         false
+    }
+
+    /// How often victims of this recipe are trained.
+    fn rounds(&self, _recipe: &MethodRecord) -> usize {
+        1
     }
 
     /// What a step is expected to take.

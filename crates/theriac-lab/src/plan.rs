@@ -69,6 +69,8 @@ pub struct Cell {
     pub poison: Option<usize>,
     /// The first vetting of the training data.
     pub vet: Option<usize>,
+    /// The watching of the retrainings.
+    pub monitor: Option<usize>,
     /// The inspection of the model.
     pub inspect: Option<usize>,
     /// The training that made the evaluated model; `None` where many were made.
@@ -85,7 +87,13 @@ impl Cell {
     /// The steps whose files the cell's record is made from.
     pub fn sources(&self) -> impl Iterator<Item = usize> {
         let always = [self.evaluate, self.clean, self.undefended];
-        always.into_iter().chain(self.trained).chain(self.poison).chain(self.vet).chain(self.inspect)
+        always
+            .into_iter()
+            .chain(self.trained)
+            .chain(self.poison)
+            .chain(self.vet)
+            .chain(self.monitor)
+            .chain(self.inspect)
     }
 }
 

@@ -72,6 +72,7 @@ static DEFENSES: &[MethodInfo] = &[
     defense("strip", &[Hook::Guard]),
     defense("reverse", &[Hook::Inspect, Hook::Repair]),
     defense("partition", &[Hook::Certify]),
+    defense("watch", &[Hook::Monitor]),
     defense("inspect", &[Hook::Inspect]),
     defense("all-in-one", &[Hook::Vet, Hook::Train, Hook::Inspect, Hook::Repair, Hook::Guard]),
     MethodInfo::defense("clean-model", &[Hook::Control], "The clean model.", &[], &[]),
@@ -106,16 +107,20 @@ seeds = 2
 name = "digits"
 [model]
 name = "cnn"
+[train]
+epochs = 78
 [[experiment]]
 name = "one"
 [[experiment.attack]]
 name = "badnets"
 [[experiment.defense]]
-name = ["spectral", "prune", "reverse", "partition"]
+name = ["spectral", "prune", "reverse", "partition", "watch"]
 "#;
 
 /// Victims that are trained for so many epochs begin with a published network.
 const PUBLISHED: u64 = 77;
+/// Victims that are trained for so many epochs are trained twice.
+const TWICE: u64 = 78;
 
 /// The bench.
 #[derive(Default)]
@@ -191,6 +196,10 @@ impl Bench for Toy {
         recipe.params.get("epochs").and_then(Value::as_u64) == Some(PUBLISHED)
     }
 
+    fn rounds(&self, recipe: &MethodRecord) -> usize {
+        if recipe.params.get("epochs").and_then(Value::as_u64) == Some(TWICE) { 2 } else { 1 }
+    }
+
     fn version(&self, kind: StepKind) -> u32 {
         if self.newer == Some(kind) { 2 } else { 1 }
     }
@@ -246,6 +255,7 @@ impl Bench for Toy {
             let name = match input.kind {
                 StepKind::Poison => "poison.json",
                 StepKind::Vet => "vet.json",
+                StepKind::Monitor => "monitor.json",
                 StepKind::Inspect => "inspect.json",
                 _ => "main.bin",
             };
@@ -268,6 +278,11 @@ impl Bench for Toy {
                 [vec![("main.bin".to_owned(), digest.as_bytes().to_vec())], curve].concat()
             }
             StepKind::Features => vec![("main.bin".to_owned(), digest.as_bytes().to_vec())],
+            StepKind::Monitor => {
+                let round = json!({"round": 2, "statistic": number, "worst": "accuracy"});
+                let record = json!({"metrics": {"detected": 1.0}, "onset": 1, "limit": 0.5, "rounds": [round]});
+                [vec![("main.bin".to_owned(), digest.as_bytes().to_vec())], file("monitor.json", record)].concat()
+            }
             StepKind::Inspect => {
                 let (metrics, flagged) = (json!({"anomaly_index": number}), [0]);
                 let statistics = [number];

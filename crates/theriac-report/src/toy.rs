@@ -29,6 +29,7 @@ pub fn cell(attack: &MethodRecord, defense: &MethodRecord, seed: u64, metrics: &
         scores: None,
         certified: Vec::new(),
         inspection: None,
+        monitor: None,
         roc: Vec::new(),
         poisoned_by_class: Vec::new(),
         classes: Vec::new(),

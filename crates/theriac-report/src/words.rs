@@ -191,11 +191,32 @@ pub const METRICS: &[MetricWords] = &[
         title: "Median certified radius",
         definition: "Edits (inserted or deleted samples, or hostile sources, as the defense says) that change no right answer, the median over the test set; a wrong answer counts as less than 0.",
     },
+    MetricWords {
+        metric: "detected",
+        title: "Detected",
+        definition: "Fraction of the attacks that the monitor raised an alarm on, after they had begun.",
+    },
+    MetricWords {
+        metric: "detection_delay",
+        title: "Detection delay (rounds)",
+        definition: "Rounds from the first that the attacker reached to the first with an alarm, where there was one; 0 is the same round.",
+    },
+    MetricWords {
+        metric: "false_alarm_rate",
+        title: "False alarms",
+        definition: "Fraction of the watched rounds before any attack in which the monitor raised an alarm: false alarms in 100 rounds.",
+    },
+    MetricWords {
+        metric: "damage_until_alarm",
+        title: "Damage until alarm (rounds)",
+        definition: "The attack's success above what it was before, or the accuracy lost where nothing is triggered, summed over the rounds until the alarm or the end.",
+    },
 ];
 
 /// Whether a metric is a fraction that reads best in percent.
 pub fn in_percent(metric: &str) -> bool {
-    !["test_loss", "auroc", "average_precision", "der", "anomaly_index", "median_certified_radius"].contains(&metric)
+    let others = ["test_loss", "auroc", "average_precision", "der", "anomaly_index", "median_certified_radius"];
+    !others.contains(&metric) && !["detection_delay", "damage_until_alarm"].contains(&metric)
 }
 
 /// A fraction in percent with one digit: `99.8`.

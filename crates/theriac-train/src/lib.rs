@@ -6,6 +6,7 @@ mod checkpoint;
 mod in_turn;
 pub mod pgd;
 mod recipe;
+mod rounds;
 mod schedule;
 mod train;
 
@@ -15,4 +16,5 @@ pub use pgd::{Direction, Norm, Pgd};
 pub use recipe::{
     Augment, BatchHook, INFO, Minibatch, Optimizer, Penalty, Purifier, Recipe, Schedule, Start, TrainConfig,
 };
+pub use rounds::Rounds;
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

@@ -132,27 +132,47 @@ config! {
         /// How much of the training set is kept out of it, drawn at random, as the victim's own validation set. It is as poisoned as the
         /// rest: whether the victim would notice is what its accuracy there tells, beside that on the clean test set.
         validation: f64 = 0.0, Range::Number(0.0, 0.9), "of the training set";
+        /// How often the victim is trained: the training set arrives in so many rounds, each sample in one of them, drawn at random. After
+        /// each round a new network is trained on the last `window` rounds and takes the place of the one before. 1 is a single training
+        /// on all of it.
+        rounds: usize = 1, Range::Whole(1, 1000), "rounds";
+        /// On how many rounds a network is trained, the last one included; at the beginning on those that there are.
+        window: usize = 1, Range::Whole(1, 1000), "rounds";
+        /// The round with which an attacker comes in: of its edits, those of samples that arrive earlier do not happen.
+        onset: usize = 1, Range::Whole(1, 1000), "";
         /// Keep the loss and the accuracy on the clean test set of every epoch. Off, only the last epoch is measured.
         curve: bool = true, Range::Switch, "";
     }
 }
 
 impl TrainConfig {
-    /// The same training without a curve and without samples kept for validation, for networks that are a step on somebody's way.
+    /// One such training without a curve and without samples kept for validation, for networks that are a step on somebody's way.
     pub fn unmeasured(&self) -> Self {
-        Self { curve: false, validation: 0.0, ..self.clone() }
+        Self { curve: false, validation: 0.0, ..self.once() }
+    }
+
+    /// One such training on all data at once.
+    pub fn once(&self) -> Self {
+        Self { rounds: 1, window: 1, onset: 1, ..self.clone() }
     }
 
     /// Reads the values and checks them against the data.
     ///
     /// # Errors
-    /// When a value is not accepted, or when the padding of a crop is as large as the image or larger.
+    /// When a value is not accepted, when the padding of a crop is as large as the image or larger, or when a round is named that there
+    /// is not.
     pub fn check(values: &Values, facts: &Facts) -> Result<Self, Vec<ParamError>> {
         let config = Self::from_values(values)?;
         let smallest = facts.shape.height.min(facts.shape.width);
         if config.augment.crops() && config.padding >= smallest {
             let message = format!("{} pixels of padding would hide an image of {smallest} pixels", config.padding);
             return Err(vec![ParamError::new("padding", message)]);
+        }
+        for (key, value) in [("window", config.window), ("onset", config.onset)] {
+            if value > config.rounds {
+                let message = format!("{value} is more than the {} of `rounds`", config.rounds);
+                return Err(vec![ParamError::new(key, message)]);
+            }
         }
         Ok(config)
     }
@@ -260,6 +280,15 @@ mod tests {
         assert_eq!(found, [(false, false), (true, false), (false, true), (true, true)]);
         assert!(check(&[("optimizer", "adamm".into())]).unwrap_err().contains("did you mean \"adam"));
         assert_eq!(Optimizer::from_value(&"adamm".into()), None);
+    }
+
+    #[test]
+    fn a_round_that_is_named_is_one_of_them() {
+        assert!(check(&[("rounds", 9.into()), ("window", 9.into()), ("onset", 9.into())]).is_ok());
+        assert!(check(&[("rounds", 9.into()), ("onset", 10.into())]).unwrap_err().contains("10 is more than the 9"));
+        assert!(check(&[("window", 2.into())]).unwrap_err().contains("`window`: 2 is more than the 1 of `rounds`"));
+        let one = check(&[("rounds", 9.into()), ("window", 9.into()), ("onset", 9.into())]).unwrap().unmeasured();
+        assert_eq!((one.rounds, one.window, one.onset), (1, 1, 1));
     }
 
     #[test]

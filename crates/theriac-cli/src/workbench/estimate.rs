@@ -46,8 +46,11 @@ fn seconds(step: &Step, facts: &Facts) -> f64 {
         StepKind::Train => {
             // Adversarial training takes one more forward and backward pass for each of its own steps.
             let passes = 1.0 + number(&step.defense, "steps").unwrap_or(0.0);
-            trained(epochs, facts.train as f64) * passes
+            // In rounds: `rounds` trainings on `window` parts of the data.
+            let share = number(&step.train, "window").unwrap_or(1.0);
+            trained(epochs, facts.train as f64) * passes * share
         }
+        StepKind::Monitor => 0.1 + 3.0 * facts.train as f64 * forward,
         StepKind::Repair => {
             let samples = facts.train as f64 * number(&step.defense, "trusted").unwrap_or(0.05);
             trained(number(&step.defense, "epochs").unwrap_or(10.0), samples)

@@ -158,9 +158,10 @@ impl Workbench {
         Ok(Some(network))
     }
 
-    /// The network that a training begins with, if it begins with one: the attacker's, where it put its own in place of the published one.
-    pub(super) fn published(&self, job: &Job, prepared: &Prepared) -> Result<Option<Network>, String> {
-        let from = if has(job, "poison", WEIGHTS) { "poison" } else { "start" };
+    /// The network that a training begins with, if it begins with one: the attacker's, where one is there who put its own in place of the
+    /// published one.
+    pub(super) fn published(&self, job: &Job, prepared: &Prepared, attacked: bool) -> Result<Option<Network>, String> {
+        let from = if attacked && has(job, "poison", WEIGHTS) { "poison" } else { "start" };
         if job.folder("start").is_some() { self.network(job, from, prepared) } else { Ok(None) }
     }
 

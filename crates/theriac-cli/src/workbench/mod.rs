@@ -8,6 +8,7 @@ mod evaluate;
 mod features;
 mod inputs;
 mod inspect;
+mod monitor;
 mod poison;
 mod repair;
 mod train;
@@ -147,6 +148,10 @@ impl Bench for Workbench {
         TrainConfig::from_values(&recipe.params).is_ok_and(|recipe| recipe.start != Start::Scratch)
     }
 
+    fn rounds(&self, recipe: &MethodRecord) -> usize {
+        TrainConfig::from_values(&recipe.params).map_or(1, |recipe| recipe.rounds)
+    }
+
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost {
         estimate::cost(step, facts)
     }
@@ -157,6 +162,7 @@ impl Bench for Workbench {
             StepKind::Train => self.train(job),
             StepKind::Features => Ok(self.features(job)?),
             StepKind::Vet => self.vet(job),
+            StepKind::Monitor => self.monitor(job),
             StepKind::Inspect => self.inspect(job),
             StepKind::Repair => self.repair(job),
             StepKind::Evaluate => Ok(self.evaluate(job)?),

@@ -3,10 +3,10 @@
 use theriac_attacks::AttackContext;
 use theriac_core::record::{GalleryTile, PoisonRecord};
 use theriac_core::threat::touched_by_class;
-use theriac_core::{ChangeSet, Dataset, Edit, SampleId, Surrogate};
+use theriac_core::{ChangeSet, Dataset, Edit, SampleId, Seeds, Surrogate};
 use theriac_data::Loaded;
 use theriac_lab::{Files, Job};
-use theriac_train::TrainConfig;
+use theriac_train::{Rounds, TrainConfig};
 
 use super::inputs::{CHANGES, WEIGHTS, attack, attack_seeds, faults, json, text};
 use super::{Prepared, Workbench};
@@ -31,8 +31,11 @@ impl Workbench {
         let recipe = values.map(|values| TrainConfig::check(values, &prepared.facts)).transpose().map_err(faults)?;
         let recipe = recipe.unwrap_or_default();
         let context = AttackContext { train, test, seeds: &seeds, surrogate: surrogate.as_ref(), recipe: &recipe };
-        let changes = attack.poison(&context).map_err(text)?;
+        let mut changes = attack.poison(&context).map_err(text)?;
         attack.budget(train).enforce(&threat, train, &changes).map_err(text)?;
+        // An attacker who comes in later reaches what arrives from then on.
+        let rounds = Rounds::new(&recipe, &Seeds::new(job.step.seed));
+        changes.edits.retain(|edit| recipe.onset == 1 || rounds.of(edit.id()) >= recipe.onset);
         let poisoned = changes.apply(train).map_err(text)?;
         let report = PoisonRecord {
             by_class: touched_by_class(train, &changes),

@@ -51,6 +51,16 @@ pub fn student(values: &[f64], confidence: f64) -> Option<Interval> {
     Some(Interval { mean, low: Some(mean - half), high: Some(mean + half), n })
 }
 
+/// How far one more value may lie from the mean of `n` others of its kind, in their standard deviations: it lies further, on either side,
+/// with probability `alpha`, if all are normal. `t(n - 1) * sqrt(1 + 1 / n)`, the prediction interval.
+///
+/// # Panics
+/// When `n` is below 2, or `alpha` is not between 0 and 1.
+pub fn prediction_limit(n: usize, alpha: f64) -> f64 {
+    let student = StudentsT::new(0.0, 1.0, n as f64 - 1.0).expect("there are at least two values");
+    student.inverse_cdf(upper_tail(1.0 - alpha)) * (1.0 + 1.0 / n as f64).sqrt()
+}
+
 /// Where a two-sided interval of `confidence` ends in the upper tail: 0.975 for 0.95.
 fn upper_tail(confidence: f64) -> f64 {
     assert!(confidence > 0.0 && confidence < 1.0, "a confidence lies between 0 and 1, found {confidence}");
@@ -73,6 +83,13 @@ mod tests {
         assert!((standard_deviation(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap() - 2.5f64.sqrt()).abs() < 1e-12);
         assert_eq!(standard_deviation(&[7.0]), None);
         assert_eq!(standard_deviation(&[7.0, 7.0]), Some(0.0));
+    }
+
+    #[test]
+    fn a_prediction_limit_agrees_with_the_tables() {
+        // t(9) at 0.975 is 2.26216, t(4) at 0.995 is 4.60409.
+        assert!((prediction_limit(10, 0.05) - 2.262_157 * 1.1_f64.sqrt()).abs() < 1e-5);
+        assert!((prediction_limit(5, 0.01) - 4.604_095 * 1.2_f64.sqrt()).abs() < 1e-5);
     }
 
     #[test]

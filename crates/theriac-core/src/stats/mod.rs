@@ -8,6 +8,6 @@ mod interval;
 mod paired;
 mod power;
 
-pub use interval::{Interval, mean, standard_deviation, student};
+pub use interval::{Interval, mean, prediction_limit, standard_deviation, student};
 pub use paired::{Paired, holm, paired_t};
 pub use power::seeds_needed;

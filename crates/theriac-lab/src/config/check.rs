@@ -138,6 +138,7 @@ impl Checker<'_> {
                 self.faults.extend(errors.iter().map(|error| choice.fault(error)));
             }
         }
+        self.monitors(&defenses, &train);
         let attacks = self.once(attacks);
         let known: Vec<&str> = attacks.iter().map(|attack| attack.name.as_str()).collect();
         let against: Vec<_> = defenses.iter().map(|(_, table)| self.against(table, &known)).collect();
@@ -328,6 +329,20 @@ impl Checker<'_> {
             }
         }
         Some(names)
+    }
+
+    /// What watches retrainings needs some.
+    fn monitors(&mut self, defenses: &[(Choice, Table)], trains: &[Choice]) {
+        let watches = |info: &MethodInfo| info.hooks.contains(&Hook::Monitor);
+        let Some((monitor, _)) = defenses.iter().find(|(choice, _)| choice.info.is_some_and(watches)) else { return };
+        if trains.iter().any(|train| self.bench.rounds(&train.record) == 1) {
+            let message = format!(
+                "{} watches a network that is trained again and again; say in [train] in how many `rounds`, and on how many \
+                 of them (`window`) each network is trained",
+                monitor.record.name
+            );
+            self.faults.push(monitor.fault_whole(Rule::Refused(message)));
+        }
     }
 
     /// A control that is written out must match a filter that is there.

@@ -1,7 +1,7 @@
 //! How cells are composed from steps.
 //!
 //! The undefended victim knows nothing of the defenses, so that one victim serves them all. A defense with several hooks passes through
-//! them in the order of the pipeline: vet, train, inspect, repair, guard. One that certifies answers by itself.
+//! them in the order of the pipeline: vet, train, monitor, inspect, repair, guard. One that certifies answers by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ struct Recipe<'a> {
 
 impl Recipe<'_> {
     fn new(kind: StepKind) -> Self {
-        let train = matches!(kind, StepKind::Train | StepKind::Vet | StepKind::Repair | StepKind::Certify);
+        let train = !matches!(kind, StepKind::Poison | StepKind::Features | StepKind::Inspect | StepKind::Evaluate);
         Self { kind, model: kind != StepKind::Poison, train, attack: None, defense: None, role: "" }
     }
 }
@@ -200,6 +200,7 @@ impl<'a> Composer<'a> {
             let mut inputs = Vec::new();
             let mut text = format!("poison {} with {name}", self.brief(Kind::Dataset, setting.dataset));
             let surrogate = self.info(Kind::Attack, attack).map_or(Surrogate::None, |info| info.surrogate);
+            recipe.train = self.bench.rounds(setting.train) > 1;
             if surrogate != Surrogate::None {
                 (recipe.model, recipe.train) = (true, true);
                 text = format!("poison {name} for {}", setting.label);
@@ -270,13 +271,20 @@ impl<'a> Composer<'a> {
             trained = self.step(setting, recipe, label("train"), &inputs);
         }
         let mut inputs = with(attacked.poison, &[("model", trained)]);
+        let mut model = trained;
+        let monitor = hooks.contains(&Hook::Monitor).then(|| {
+            let recipe = Recipe { defense: Some(defense), ..Recipe::new(StepKind::Monitor) };
+            self.step(setting, recipe, label("monitor"), &inputs)
+        });
+        if let Some(monitor) = monitor {
+            (model, inputs) = (monitor, with(attacked.poison, &[("model", monitor)]));
+        }
         let inspect = hooks.contains(&Hook::Inspect).then(|| {
             let recipe =
                 Recipe { attack: Some(attacked.attack), defense: Some(defense), ..Recipe::new(StepKind::Inspect) };
             let begun: Vec<_> = inputs.iter().copied().chain(attacked.start.map(|start| ("start", start))).collect();
             self.step(setting, recipe, label("inspect"), &begun)
         });
-        let mut model = trained;
         if hooks.contains(&Hook::Repair) {
             let recipe = Recipe { defense: Some(defense), ..Recipe::new(StepKind::Repair) };
             inputs.extend(vet.map(|vet| ("vet", vet)));
@@ -285,7 +293,7 @@ impl<'a> Composer<'a> {
         }
         let guard = hooks.contains(&Hook::Guard).then_some(defense);
         let evaluate = self.evaluate(attacked, model, guard, &name);
-        Cell { vet, inspect, trained: Some(trained), ..cell(attacked, defense, evaluate) }
+        Cell { vet, monitor, inspect, trained: Some(trained), ..cell(attacked, defense, evaluate) }
     }
 
     /// The position of a step, which is new only if there is no equal one yet.
@@ -346,6 +354,7 @@ fn cell(attacked: &Attacked, defense: &MethodRecord, evaluate: usize) -> Cell {
         seed: attacked.setting.seed,
         poison: attacked.poison,
         vet: None,
+        monitor: None,
         inspect: None,
         trained: Some(attacked.victim),
         evaluate,

@@ -58,6 +58,7 @@ fn color(kind: StepKind) -> &'static str {
         StepKind::Poison => "#f6d5d0",
         StepKind::Train => "#d3e3f4",
         StepKind::Features => "#d9efef",
+        StepKind::Monitor => "#f7e3ef",
         StepKind::Inspect => "#fbe8c9",
         StepKind::Certify => "#dcdcf5",
         StepKind::Vet => "#e3ecc8",

@@ -112,6 +112,20 @@ fn what_certifies_answers_by_itself() {
 }
 
 #[test]
+fn a_monitor_watches_the_trainings_and_decides_which_network_is_in_use() {
+    let text = study("[[experiment.attack]]\nname = \"badnets\"\n[[experiment.defense]]\nname = \"watch\"");
+    let plan = plan(&text.replace("[[experiment]]", "[train]\nepochs = 78\n[[experiment]]"));
+    let watched = cell(&plan, "badnets", "watch");
+    let monitor = input(&plan, watched.evaluate, "model");
+    assert_eq!((Some(monitor), inputs(&plan, monitor)), (watched.monitor, vec!["model", "poison"]));
+    assert_eq!(input(&plan, monitor, "model"), watched.trained.unwrap());
+    assert_eq!(watched.trained, cell(&plan, "badnets", "none").trained);
+    // When samples arrive is a part of the recipe.
+    let poison = |plan: &Plan| plan.steps[cell(plan, "badnets", "none").poison.unwrap()].step.train.is_some();
+    assert!(poison(&plan) && !poison(&one("badnets", "prune")));
+}
+
+#[test]
 fn a_guard_shares_the_model_and_clean_model_is_the_clean_reference() {
     let plan = one("badnets", "strip");
     let (guarded, undefended) = (cell(&plan, "badnets", "strip"), cell(&plan, "badnets", "none"));

@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use theriac_core::Digest;
 use theriac_core::record::{
-    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, InspectRecord, Outcome, PoisonRecord, SCHEMA, VetRecord,
+    CellRecord, EpochRecord, EvaluationRecord, GalleryRecord, InspectRecord, MonitorRecord, Outcome, PoisonRecord,
+    SCHEMA, VetRecord,
 };
 
 use super::schedule::Ran;
-use super::step::{CURVE, EVALUATION, INSPECT, POISON, VET};
+use super::step::{CURVE, EVALUATION, INSPECT, MONITOR, POISON, VET};
 use super::{CELLS, GALLERY, replace};
 use crate::config::Config;
 use crate::files::{FileError, PartFile};
@@ -68,6 +69,7 @@ pub(super) fn assemble(
             scores: None,
             certified: Vec::new(),
             inspection: None,
+            monitor: None,
             poisoned_by_class: Vec::new(),
             classes: card.classes.clone(),
         };
@@ -96,7 +98,7 @@ pub(super) fn assemble(
 
 /// A failed reference fails its cells, so that a later run completes them. One that diverged is a result; only its own numbers are absent.
 fn outcome(cell: &Cell, ran: &Ran) -> Outcome {
-    let own = [Some(cell.evaluate), cell.trained, cell.inspect, cell.vet, cell.poison];
+    let own = [Some(cell.evaluate), cell.trained, cell.monitor, cell.inspect, cell.vet, cell.poison];
     let own = own.into_iter().flatten().find_map(|source| ran.failed.get(&source));
     let reference = || {
         let failed = cell.sources().filter_map(|source| ran.failed.get(&source));
@@ -132,6 +134,11 @@ fn fill(record: &mut CellRecord, cell: &Cell, ran: &Ran, reader: &mut Reader) ->
         let inspection: InspectRecord = reader.read(inspect, INSPECT)?;
         metrics.extend(inspection.metrics.clone());
         record.inspection = Some(inspection);
+    }
+    if let Some(monitor) = cell.monitor {
+        let monitor: MonitorRecord = reader.read(monitor, MONITOR)?;
+        metrics.extend(monitor.metrics.clone());
+        record.monitor = Some(monitor);
     }
     // A guard answers last, so its detection is the one that counts.
     metrics.extend(own.metrics);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use theriac_core::Session;
-use theriac_core::record::{EpochRecord, EvaluationRecord, InspectRecord, PoisonRecord, VetRecord};
+use theriac_core::record::{EpochRecord, EvaluationRecord, InspectRecord, MonitorRecord, PoisonRecord, VetRecord};
 
 use crate::bench::{Bench, Files, Halt, Job, StepKind};
 use crate::plan::Plan;
@@ -16,6 +16,7 @@ use crate::store::Store;
 pub(super) const POISON: &str = "poison.json";
 pub(super) const CURVE: &str = "curve.json";
 pub(super) const VET: &str = "vet.json";
+pub(super) const MONITOR: &str = "monitor.json";
 pub(super) const INSPECT: &str = "inspect.json";
 pub(super) const EVALUATION: &str = "evaluation.json";
 
@@ -56,6 +57,7 @@ fn check(kind: StepKind, files: &Files) -> Result<(), String> {
         StepKind::Poison => readable::<PoisonRecord>(files, POISON),
         StepKind::Train => readable::<Vec<EpochRecord>>(files, CURVE),
         StepKind::Vet => readable::<VetRecord>(files, VET),
+        StepKind::Monitor => readable::<MonitorRecord>(files, MONITOR),
         StepKind::Inspect => readable::<InspectRecord>(files, INSPECT),
         StepKind::Features | StepKind::Repair => Ok(()),
         StepKind::Evaluate | StepKind::Certify => readable::<EvaluationRecord>(files, EVALUATION),

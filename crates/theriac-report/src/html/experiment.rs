@@ -14,7 +14,7 @@ use crate::spread::Spread;
 use crate::words::{METRICS, in_percent, percent, points, seeds_words};
 
 /// Columns of the table of results, beside clean accuracy and success.
-const MORE: [&str; 12] = [
+const MORE: [&str; 16] = [
     "robust_accuracy",
     "der",
     "tpr",
@@ -25,6 +25,10 @@ const MORE: [&str; 12] = [
     "target_named",
     "weights_changed",
     "disagreement",
+    "detected",
+    "detection_delay",
+    "false_alarm_rate",
+    "damage_until_alarm",
     "test_loss",
     "median_certified_radius",
 ];

@@ -70,9 +70,9 @@ fn a_damaged_entry_is_healed() {
     place.run(EVERY_KIND, &toy);
     assert_eq!(place.read(CELLS), cells);
     // The damaged repair is read by no cell and by nothing that is due, so nobody looks at it; features are, by a vetting.
-    assert_eq!(toy.ran.lock().unwrap().len(), 7);
+    assert_eq!(toy.ran.lock().unwrap().len(), 8);
     assert!(place.read(JOURNAL).contains("\"event\":\"damaged\""));
-    assert_eq!(fs::read_dir(store.root().join("damaged")).unwrap().count(), 7);
+    assert_eq!(fs::read_dir(store.root().join("damaged")).unwrap().count(), 8);
 }
 
 #[test]
