@@ -46,6 +46,8 @@ theriac_core::registry! {
     pub mod source_diversity;
     pub mod model_diff;
     pub mod ledger_audit;
+    pub mod access_policy;
+    pub mod canary;
 }
 
 /// One line of the registry.
