@@ -43,6 +43,8 @@ theriac_core::registry! {
     mod sra;
     mod architectural;
     mod tampered_storage;
+    mod split_view;
+    mod frontrunning;
 }
 
 /// One line of the registry.
