@@ -32,17 +32,8 @@ use theriac_core::{
 };
 
 use crate::common::Checks;
+use crate::delivery::{DELIVERIES, delivery};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
-
-/// What a source can deliver: attacks that need no model. `pair-flip` is `label-flip` in the mode `pair`.
-const DELIVERIES: &[&str] = &["label-flip", "pair-flip", "random-noise", "badnets", "blended"];
-
-/// A delivery's entry in the registry, and its parameters.
-fn delivery(name: &str, rate: f64) -> (&'static AttackEntry, Values) {
-    let mode = (name == "pair-flip").then(|| ("mode".to_owned(), "pair".into()));
-    let entry = crate::find(if mode.is_some() { "label-flip" } else { name }).expect("deliveries are in the registry");
-    (entry, mode.into_iter().chain([("rate".to_owned(), rate.into())]).collect())
-}
 
 config! {
     /// Which source, and what it delivers.

@@ -2,13 +2,17 @@
 
 mod backdoor;
 mod common;
+mod delivery;
 mod one_image;
 mod pattern;
 mod planting;
 #[cfg(test)]
 mod testing;
 
-use theriac_core::{Budget, ChangeSet, Dataset, Facts, MethodInfo, ParamError, Probe, Seeds, Values};
+use theriac_core::record::MethodRecord;
+use theriac_core::{
+    Budget, ChangeSet, Dataset, Facts, MethodInfo, ParamError, Probe, Seeds, ThreatModel, Trail, Value, Values,
+};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig};
 
@@ -38,6 +42,9 @@ theriac_core::registry! {
     mod poisoned_checkpoint;
     mod sra;
     mod architectural;
+    mod tampered_storage;
+    mod split_view;
+    mod frontrunning;
 }
 
 /// One line of the registry.
@@ -54,6 +61,14 @@ pub type Checked = Result<Box<dyn Attack>, Vec<ParamError>>;
 /// The entry called `name`.
 pub fn find(name: &str) -> Option<&'static AttackEntry> {
     ATTACKS.iter().find(|entry| entry.info.name == name).copied()
+}
+
+/// What an attack assumes with these parameters: one that carries out another (`does`) takes what that one takes, in its own place.
+pub fn threat_of(attack: &MethodRecord) -> Option<ThreatModel> {
+    let own = find(&attack.name)?.info.threat?;
+    let carried = attack.params.get("does").and_then(Value::as_str).and_then(delivery::entry);
+    let carried = carried.and_then(|entry| entry.info.threat);
+    Some(carried.map_or(own, |carried| ThreatModel { stage: own.stage, ..carried }))
 }
 
 /// What an attacker has in hand.
@@ -125,6 +140,11 @@ pub trait Attack: Send + Sync {
     /// The inputs on which success is counted, made from the clean test set; `None` if the goal is plain loss of accuracy. `seeds` are
     /// those of [`Attack::poison`].
     fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe>;
+
+    /// What its author does about the ledger, having made `changes`.
+    fn trail(&self, changes: &ChangeSet) -> Trail {
+        Trail::usual(changes.stage)
+    }
 
     /// The class whose recall the attack lowers, if there is one.
     fn victim_class(&self) -> Option<u16> {

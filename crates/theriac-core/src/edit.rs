@@ -254,22 +254,29 @@ impl ChangeSet {
     /// When this change set does not fit `data`.
     pub fn undo(&self, data: &Dataset) -> Result<Self, EditError> {
         let after = self.apply(data)?;
-        let (old, new) = (data.positions(), after.positions());
         let mut undo = Self::new(format!("undo {}", self.author), self.role, self.stage);
-        for id in self.touched() {
-            match (old.get(&id), new.get(&id)) {
-                (Some(&was), Some(&is)) => {
-                    if data.image(was) != after.image(is) {
-                        undo.replace(&after, is, data.image(was).to_vec());
+        undo.lead(&after, data, self.touched());
+        Ok(undo)
+    }
+
+    /// Adds what makes the samples `ids` of `from` those of `to`. What `from` lacks comes in under new ids.
+    pub fn lead(&mut self, from: &Dataset, to: &Dataset, ids: impl IntoIterator<Item = SampleId>) {
+        let (here, there) = (from.positions(), to.positions());
+        for id in ids {
+            match (here.get(&id), there.get(&id)) {
+                (Some(&is), Some(&wanted)) => {
+                    if to.image(wanted) != from.image(is) {
+                        self.replace(from, is, to.image(wanted).to_vec());
                     }
-                    undo.relabel(&after, is, data.label(was));
+                    self.relabel(from, is, to.label(wanted));
                 }
-                (Some(&was), None) => undo.insert(&after, data.label(was), data.source(was), data.image(was).to_vec()),
-                (None, Some(&is)) => undo.remove(&after, is),
+                (None, Some(&wanted)) => {
+                    self.insert(from, to.label(wanted), to.source(wanted), to.image(wanted).to_vec());
+                }
+                (Some(&is), None) => self.remove(from, is),
                 (None, None) => {}
             }
         }
-        Ok(undo)
     }
 
     /// The compact stored form.

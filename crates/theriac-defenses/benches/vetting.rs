@@ -45,6 +45,7 @@ fn main() {
         victim: &victim,
         recipe: &TrainConfig::default(),
         session: &(),
+        past: None,
         truth: &ChangeSet::new("none", Role::Supplier, Stage::Collect),
         matched: None,
     };

@@ -13,7 +13,9 @@ mod vetting;
 mod voting;
 
 use theriac_core::record::{InspectRecord, MonitorRecord};
-use theriac_core::{ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, Values};
+use theriac_core::{
+    ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, ThreatModel, Trail, Values,
+};
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
 
@@ -44,6 +46,9 @@ theriac_core::registry! {
     pub mod source_diversity;
     pub mod model_diff;
     pub mod drift_monitor;
+    pub mod ledger_audit;
+    pub mod access_policy;
+    pub mod canary;
 }
 
 /// One line of the registry.
@@ -80,10 +85,26 @@ pub struct VetContext<'a> {
     pub recipe: &'a TrainConfig,
     /// Hears the fraction that is done, and keeps what a long defense needs to be resumed.
     pub session: &'a (dyn Session + Sync),
+    /// What happened to the data, as those saw it who were there; `None` where nothing was kept of it.
+    pub past: Option<Past<'a>>,
     /// For the controls only: the attacker's change set.
     pub truth: &'a ChangeSet,
     /// For the controls only: how many samples the defense they stand beside removed.
     pub matched: Option<usize>,
+}
+
+/// What happened to a training set before it was vetted. It is no business of those who look at data alone. It is for defenses that stood in the
+/// pipeline when it happened, as a ledger or an access policy does; each uses of it what it saw from there.
+#[derive(Clone, Copy)]
+pub struct Past<'a> {
+    /// The data before.
+    pub before: &'a Dataset,
+    /// What was done to them.
+    pub changes: &'a ChangeSet,
+    /// What its author took to do it; `None` where nobody did anything.
+    pub threat: Option<ThreatModel>,
+    /// What its author did about the ledger.
+    pub trail: Trail,
 }
 
 /// What a vetting defense answers.

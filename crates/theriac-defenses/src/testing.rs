@@ -89,6 +89,7 @@ impl Case {
             victim: &self.victim,
             recipe: &self.recipe,
             session: &(),
+            past: None,
             truth: &self.truth,
             matched: None,
         }

@@ -44,7 +44,7 @@ pub use input::Results;
 pub use leaderboard::leaderboard;
 pub use pictures::method_pictures;
 pub use plot::PlotError;
-pub use roles::{Organisation, OrganisationError, Reach, Roles, Withdrawal, roles};
+pub use roles::{Reach, Roles, Withdrawal, roles};
 pub use show::show;
 pub use spread::Spread;
 pub use summary::{Summary, csv, summarise};

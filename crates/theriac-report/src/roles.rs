@@ -6,86 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use theriac_core::ThreatModel;
+use theriac_core::organisation::{Organisation, Permission, allows};
 use theriac_core::record::{CellRecord, MethodRecord, Outcome};
-use theriac_core::{Capability, Stage, ThreatModel};
 
 use crate::spread::Spread;
-
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Organisation {
-    /// Its roles, in the order in which they are told.
-    #[serde(rename = "role")]
-    pub roles: Vec<Role>,
-}
-
-/// A role, and what it may do.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Role {
-    /// Unique in its organisation.
-    pub name: String,
-    /// Each `capability@stage`, such as `labels@store`.
-    pub may: Vec<Permission>,
-}
-
-/// One thing that a role may do at one stage of the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Permission {
-    /// What.
-    pub capability: Capability,
-    /// Where.
-    pub stage: Stage,
-}
-
-impl TryFrom<String> for Permission {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let word = |word: &str| serde_json::Value::from(word);
-        let parts = text.split_once('@').and_then(|(capability, stage)| {
-            let capability = serde_json::from_value(word(capability)).ok()?;
-            Some(Self { capability, stage: serde_json::from_value(word(stage)).ok()? })
-        });
-        parts.ok_or_else(|| {
-            format!(
-                "`{text}` is no permission; write `capability@stage`, where a capability is labels, inputs, insert, remove, source, recipe, \
-                 weights or architecture, and a stage is collect, label, store, train, distribute or deploy"
-            )
-        })
-    }
-}
-
-impl From<Permission> for String {
-    fn from(permission: Permission) -> Self {
-        format!("{}@{}", permission.capability, permission.stage)
-    }
-}
-
-/// Why an organisation was not accepted.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("failed to accept the organisation: {0}")]
-pub struct OrganisationError(String);
-
-impl Organisation {
-    /// Refuses an organisation without roles, and two roles of one name.
-    ///
-    /// # Errors
-    /// Names the fault.
-    pub fn check(self) -> Result<Self, OrganisationError> {
-        let mut names = BTreeSet::new();
-        if self.roles.is_empty() {
-            return Err(OrganisationError("it has no `[[role]]`".to_owned()));
-        }
-        match self.roles.iter().find(|role| !names.insert(&role.name)) {
-            Some(twice) => Err(OrganisationError(format!("there are two roles called `{}`", twice.name))),
-            None => Ok(self),
-        }
-    }
-}
 
 /// What a role can do.
 #[derive(Clone, Debug, Serialize)]
@@ -121,11 +47,11 @@ pub struct Roles {
 /// The damage of each attack by seed.
 type Damages = BTreeMap<String, (ThreatModel, BTreeMap<u64, f64>)>;
 
-/// What `cells` tell about `organisation`; `threat` gives the threat model of an attack. `None` where no seed was measured for all attacks.
+/// What `cells` tell about `organisation`; `threat` gives what an attack assumes. `None` where no seed was measured for all attacks.
 pub fn roles(
     organisation: &Organisation,
     cells: &[CellRecord],
-    threat: impl Fn(&str) -> Option<ThreatModel>,
+    threat: impl Fn(&MethodRecord) -> Option<ThreatModel>,
 ) -> Option<Roles> {
     let damages = damages(cells, threat);
     let seeds = common_seeds(&damages);
@@ -134,23 +60,25 @@ pub fn roles(
         let of = |seed| open.iter().map(|(_, by_seed)| by_seed[seed]).fold(0.0, f64::max);
         seeds.iter().map(of).collect()
     };
-    let reach = organisation.roles.iter().map(|role| {
-        let open = damages.iter().filter(|(_, (threat, _))| allows(&role.may, threat));
+    let reach = organisation.positions.iter().map(|role| {
+        let may = role.permissions();
+        let open = damages.iter().filter(|(_, (threat, _))| allows(&may, threat));
         let spread = |(name, (_, by_seed)): (&String, &(ThreatModel, BTreeMap<u64, f64>))| {
             Some((name.clone(), Spread::of(&seeds.iter().map(|seed| by_seed[seed]).collect::<Vec<_>>())?))
         };
         let mut attacks: Vec<(String, Spread)> = open.filter_map(spread).collect();
         attacks.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
-        Some(Reach { role: role.name.clone(), attacks, damage: Spread::of(&worst(&role.may))? })
+        Some(Reach { role: role.name.clone(), attacks, damage: Spread::of(&worst(&may))? })
     });
     let reach: Option<Vec<Reach>> = reach.collect();
     let mut withdrawals = Vec::new();
-    for role in &organisation.roles {
-        let before = worst(&role.may);
-        for permission in &role.may {
-            let rest: Vec<Permission> = role.may.iter().copied().filter(|other| other != permission).collect();
+    for role in &organisation.positions {
+        let may = role.permissions();
+        let before = worst(&may);
+        for permission in &may {
+            let rest: Vec<Permission> = may.iter().copied().filter(|other| other != permission).collect();
             let after = worst(&rest);
-            let count = organisation.roles.len() as f64;
+            let count = organisation.positions.len() as f64;
             let gain: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (before - after) / count).collect();
             withdrawals.push(Withdrawal { role: role.name.clone(), permission: *permission, gain: Spread::of(&gain)? });
         }
@@ -159,19 +87,13 @@ pub fn roles(
     Some(Roles { reach: reach?, withdrawals })
 }
 
-/// Whether `may` covers all that a threat model asks for. Whoever controls a source may do anything to its samples.
-fn allows(may: &[Permission], threat: &ThreatModel) -> bool {
-    let granted = |capability: &Capability| may.contains(&Permission { capability: *capability, stage: threat.stage });
-    !threat.capabilities.is_empty() && threat.capabilities.iter().all(granted)
-}
-
 /// What attacks without a defense did: how far their success lies above that on a clean model, or how far the accuracy fell, whichever is
 /// more; from 0 to 1.
-fn damages(cells: &[CellRecord], threat: impl Fn(&str) -> Option<ThreatModel>) -> Damages {
+fn damages(cells: &[CellRecord], threat: impl Fn(&MethodRecord) -> Option<ThreatModel>) -> Damages {
     let undefended = cells.iter().filter(|cell| cell.defense.name == "none" && cell.attack.name != "none");
     let mut found = Damages::new();
     for cell in undefended.filter(|cell| cell.outcome == Outcome::Ok) {
-        let Some(threat) = threat(&cell.attack.name) else { continue };
+        let Some(threat) = threat(&cell.attack) else { continue };
         let metric = |name: &str| cell.metrics.get(name).copied();
         let success = metric("asr").or(metric("targeted_success"));
         let gained = success.map_or(0.0, |success| success - metric("clean_model_success").unwrap_or(0.0));
@@ -186,9 +108,9 @@ fn damages(cells: &[CellRecord], threat: impl Fn(&str) -> Option<ThreatModel>) -
     found
 }
 
-/// An attack with what tells it from its namesakes for a person: its rate, and what it delivers.
+/// An attack with what tells it from its namesakes for a person: its rate, and what it delivers or does.
 fn key(attack: &MethodRecord) -> String {
-    attack.named(|key, value| ["rate", "delivers", "mode", "trigger"].contains(&key) && !value.is_null())
+    attack.named(|key, value| ["rate", "delivers", "does", "mode", "trigger"].contains(&key) && !value.is_null())
 }
 
 /// The seeds at which every attack was measured.
@@ -229,14 +151,14 @@ impl Roles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use theriac_core::{Goal, Knowledge};
+    use theriac_core::{Capability, Goal, Knowledge, Stage};
 
     const fn threat(capabilities: &'static [Capability], stage: Stage) -> ThreatModel {
         ThreatModel { knowledge: Knowledge::Nothing, capabilities, goal: Goal::Backdoor, stage }
     }
 
-    fn known(name: &str) -> Option<ThreatModel> {
-        match name {
+    fn known(attack: &MethodRecord) -> Option<ThreatModel> {
+        match attack.name.as_str() {
             "flip" => Some(threat(&[Capability::Labels], Stage::Label)),
             "patch" => Some(threat(&[Capability::Inputs, Capability::Labels], Stage::Label)),
             "weights" => Some(threat(&[Capability::Weights], Stage::Distribute)),
@@ -290,14 +212,5 @@ mod tests {
             [("labels@label", 0.405), ("inputs@label", 0.35), ("weights@distribute", 0.25), ("labels@store", 0.0)];
         assert_eq!(gains, expected.map(|(name, gain)| (name.to_owned(), gain)));
         assert!(found.table().contains("annotator"));
-    }
-
-    #[test]
-    fn faults_are_named() {
-        let unknown = organisation(r#"{"role": [{"name": "a", "may": ["labels"]}]}"#).unwrap_err();
-        assert!(unknown.contains("`labels` is no permission; write `capability@stage`"), "{unknown}");
-        let twice = organisation(r#"{"role": [{"name": "a", "may": []}, {"name": "a", "may": []}]}"#).unwrap_err();
-        assert_eq!(twice, "failed to accept the organisation: there are two roles called `a`");
-        assert!(organisation(r#"{"role": []}"#).unwrap_err().contains("it has no `[[role]]`"));
     }
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use theriac_core::organisation::Organisation;
 use theriac_lab::run::merge::{merge, shards_in};
-use theriac_report::{Organisation, Results as Read};
+use theriac_report::Results as Read;
 
 use super::run::write_report;
 use super::{Failure, say};
@@ -89,8 +90,7 @@ impl Results {
             Action::Roles { folder, organisation, json } => {
                 let organisation = read_organisation(&organisation)?;
                 let results = Read::read(&folder)?;
-                let threat = |name: &str| theriac_attacks::find(name).and_then(|entry| entry.info.threat);
-                let found = theriac_report::roles(&organisation, &results.cells, threat);
+                let found = theriac_report::roles(&organisation, &results.cells, theriac_attacks::threat_of);
                 let found = found.ok_or_else(|| {
                     Failure::Step(format!("no seed in {} has an undefended cell of every attack", folder.display()))
                 })?;

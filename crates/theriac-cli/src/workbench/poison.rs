@@ -19,7 +19,7 @@ impl Workbench {
         let prepared = self.data_of(job)?;
         let (record, attack) = attack(job, &prepared)?.ok_or("a poisoning step names its attack")?;
         let info = theriac_attacks::find(&record.name).map(|entry| entry.info).ok_or("the attack has an entry")?;
-        let threat = info.threat.ok_or("an attack declares its threat model")?;
+        let threat = theriac_attacks::threat_of(&record).ok_or("an attack declares its threat model")?;
         let Loaded { train, test, .. } = &prepared.data;
         let seeds = attack_seeds(job.step, &record);
         let surrogate = match (info.surrogate, &job.step.model) {

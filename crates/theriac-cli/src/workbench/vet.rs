@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use theriac_core::metrics;
 use theriac_core::record::VetRecord;
-use theriac_defenses::VetContext;
+use theriac_core::{Trail, metrics};
+use theriac_defenses::{Past, VetContext};
 use theriac_lab::{Files, Halt, Job};
 use theriac_train::TrainConfig;
 
 use super::Workbench;
 use super::features::seen;
-use super::inputs::{CHANGES, changes, defense, defense_seeds, faults, json, poisoned_set, refused, truth};
+use super::inputs::{CHANGES, attack, changes, defense, defense_seeds, faults, json, poisoned_set, refused, truth};
 
 impl Workbench {
     pub(super) fn vet(&self, job: &Job) -> Result<Files, Halt> {
@@ -25,6 +25,13 @@ impl Workbench {
         let seeds = defense_seeds(job.step, &record);
         let matched = changes(job, "matches")?.map(|changes| changes.touched().len());
         let probabilities = logits.softmax();
+        let attack = attack(job, &prepared)?;
+        let past = Past {
+            before: &prepared.data.train,
+            changes: &truth,
+            threat: attack.as_ref().and_then(|(record, _)| theriac_attacks::threat_of(record)),
+            trail: attack.as_ref().map_or(Trail::Signed, |(_, attack)| attack.trail(&truth)),
+        };
         let context = VetContext {
             data: &data,
             features: &features,
@@ -34,6 +41,7 @@ impl Workbench {
             victim: &victim,
             recipe: &recipe,
             session: job.session,
+            past: Some(past),
             truth: &truth,
             matched,
         };

@@ -31,6 +31,7 @@ fn isolated(case: &Backdoored, defense: &Abl) -> (Verdict, Vec<usize>) {
         recipe: case.context().recipe,
         session: &(),
         trusted: &case.poisoned,
+        past: None,
         truth: &truth,
         matched: None,
     };

@@ -165,6 +165,7 @@ fn cross_validation_finds_flips_beats_chance_and_relabelling_restores_them() {
         recipe: &recipe,
         session: &(),
         trusted: &data,
+        past: None,
         truth: &truth,
         matched: None,
     };

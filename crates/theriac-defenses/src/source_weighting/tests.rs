@@ -36,6 +36,7 @@ fn removed_by(defense: &dyn Defense, hostile: bool, matched: Option<usize>) -> (
         victim: &victim,
         recipe: &recipe,
         session: &(),
+        past: None,
         truth: &truth,
         matched,
     };

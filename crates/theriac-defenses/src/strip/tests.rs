@@ -151,6 +151,7 @@ fn vetting_removes_overlay_proof_samples_and_few_others() {
         victim: &victim,
         recipe: &recipe,
         session: &(),
+        past: None,
         truth: &taught,
         matched: None,
     };

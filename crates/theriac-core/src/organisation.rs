@@ -1,0 +1,167 @@
+//! Who in an organisation may do what, at which stage of the pipeline.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::threat::{Capability, Stage, ThreatModel};
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Its positions, in the order in which they are told.
+    #[serde(rename = "role")]
+    pub positions: Vec<Position>,
+}
+
+/// What somebody is in an organisation, and what that allows.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Unique in its organisation.
+    pub name: String,
+    /// Each `capability@stage`, such as `labels@store`.
+    pub may: Vec<Grant>,
+}
+
+/// A permission, and whether somebody else has to look at each use of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Grant {
+    /// What.
+    pub permission: Permission,
+    /// Whether it takes a second person.
+    pub second_person: bool,
+}
+
+/// How a grant is written: `"labels@store"`, or `{ permission = "labels@store", needs = "second-person" }`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Alone(String),
+    With(Condition),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    permission: String,
+    needs: String,
+}
+
+impl TryFrom<Written> for Grant {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Alone(text) => Ok(Self { permission: text.try_into()?, second_person: false }),
+            Written::With(Condition { permission, needs }) if needs == "second-person" => {
+                Ok(Self { permission: permission.try_into()?, second_person: true })
+            }
+            Written::With(Condition { needs, .. }) => {
+                Err(format!("`needs` is \"{needs}\"; \"second-person\" is all that a permission can need"))
+            }
+        }
+    }
+}
+
+/// One thing that somebody may do at one stage of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Permission {
+    /// What.
+    pub capability: Capability,
+    /// Where.
+    pub stage: Stage,
+}
+
+impl TryFrom<String> for Permission {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let word = |word: &str| serde_json::Value::from(word);
+        let parts = text.split_once('@').and_then(|(capability, stage)| {
+            let capability = serde_json::from_value(word(capability)).ok()?;
+            Some(Self { capability, stage: serde_json::from_value(word(stage)).ok()? })
+        });
+        parts.ok_or_else(|| {
+            format!(
+                "`{text}` is no permission; write `capability@stage`, where a capability is labels, inputs, insert, remove, source, recipe, \
+                 weights or architecture, and a stage is collect, label, store, train, distribute or deploy"
+            )
+        })
+    }
+}
+
+impl From<Permission> for String {
+    fn from(permission: Permission) -> Self {
+        format!("{}@{}", permission.capability, permission.stage)
+    }
+}
+
+/// Why an organisation was not accepted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("failed to accept the organisation: {0}")]
+pub struct OrganisationError(String);
+
+impl Organisation {
+    /// Refuses an organisation without positions, and two positions of one name.
+    ///
+    /// # Errors
+    /// Names the fault.
+    pub fn check(self) -> Result<Self, OrganisationError> {
+        let mut names = BTreeSet::new();
+        if self.positions.is_empty() {
+            return Err(OrganisationError("it has no `[[role]]`".to_owned()));
+        }
+        match self.positions.iter().find(|position| !names.insert(&position.name)) {
+            Some(twice) => Err(OrganisationError(format!("there are two roles called `{}`", twice.name))),
+            None => Ok(self),
+        }
+    }
+}
+
+impl Position {
+    /// What it allows, with or without a second person.
+    pub fn permissions(&self) -> Vec<Permission> {
+        self.may.iter().map(|grant| grant.permission).collect()
+    }
+}
+
+/// Whether `may` covers all that a threat model asks for. Whoever controls a source may do anything to its samples.
+pub fn allows(may: &[Permission], threat: &ThreatModel) -> bool {
+    let granted = |capability: &Capability| may.contains(&Permission { capability: *capability, stage: threat.stage });
+    !threat.capabilities.is_empty() && threat.capabilities.iter().all(granted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn organisation(text: &str) -> Result<Organisation, String> {
+        let read: Organisation = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        read.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let unknown = organisation(r#"{"role": [{"name": "a", "may": ["labels"]}]}"#).unwrap_err();
+        assert!(unknown.contains("`labels` is no permission; write `capability@stage`"), "{unknown}");
+        let twice = organisation(r#"{"role": [{"name": "a", "may": []}, {"name": "a", "may": []}]}"#).unwrap_err();
+        assert_eq!(twice, "failed to accept the organisation: there are two roles called `a`");
+        assert!(organisation(r#"{"role": []}"#).unwrap_err().contains("it has no `[[role]]`"));
+        let needs = r#"{"role": [{"name": "a", "may": [{"permission": "labels@store", "needs": "luck"}]}]}"#;
+        assert!(organisation(needs).unwrap_err().contains("`needs` is \"luck\""));
+    }
+
+    #[test]
+    fn a_permission_may_take_a_second_person() {
+        let text = r#"{"role": [{"name": "a", "may":
+            ["labels@label", {"permission": "labels@store", "needs": "second-person"}]}]}"#;
+        let position = organisation(text).unwrap().positions.remove(0);
+        let labels = |stage| Permission { capability: Capability::Labels, stage };
+        assert_eq!(position.permissions(), [labels(Stage::Label), labels(Stage::Store)]);
+        assert_eq!(position.may.iter().map(|grant| grant.second_person).collect::<Vec<_>>(), [false, true]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Least privilege: who may change what, and what takes a second person.
+//!
+//! Jerome H. Saltzer, Michael D. Schroeder: "The Protection of Information in Computer Systems", Proceedings of the IEEE 1975,
+//! <https://doi.org/10.1109/PROC.1975.9939>: least privilege, and separation of privilege.
+//!
+//! # Assumptions
+//! Every change of data passes an access control that knows who asks. The attacker has the position of the first role of the
+//! organisation that may do all that its attack takes; one that nobody may do comes from outside and is denied. Nobody has the account of
+//! another.
+//!
+//! # Rule
+//! ```text
+//! edit e of a sample takes the permission p = (labels | inputs | insert | remove)@stage, or source@stage for who controls a source
+//! denied   if the role may not do p, or p is in `withdraw`
+//! held     if p takes a second person, in the file or by `second_person`: who looks at e alone and misses it with probability `miss`
+//! allowed  otherwise
+//! score(i) = 1 if an edit of sample i was denied, or held and not missed, else 0;  those edits never happen
+//! ```
+//! The organisation is a file, as `theriac results roles` reads it. A permission is `"labels@store"`, or with a second person
+//! `{ permission = "labels@store", needs = "second-person" }`.
+//!
+//! # Where this differs from the paper
+//! - There separation of privilege means two keys to one lock. Here the second person looks at each edit by itself and may be wrong,
+//!   independently of all others. It sees only what is held: where images take a second person and labels do not, a backdoor loses its
+//!   triggers and leaves its wrong labels.
+//! - Honest changes are not part of an experiment, so what a policy costs those who work is not measured.
+//!
+//! # Verified against
+//! Decisions by hand for each kind of edit, and the share of held edits that pass, which is `miss` (tests below).
+//!
+//! # When it fails
+//! Whoever uses its own permissions is allowed to. The policy tells no good change from a bad one; only the second person does.
+
+use std::collections::BTreeSet;
+
+use theriac_core::organisation::{Organisation, Permission, Position, allows};
+use theriac_core::{
+    Capability, ChangeSet, Digest, Edit, Facts, Hook, MethodInfo, Paper, ParamError, Range, Role, SampleId, Stage,
+    Values, Verified, config,
+};
+
+use crate::ledger_audit::past_of;
+use crate::{Checked, Defense, DefenseEntry, DefenseError, Verdict, VetContext};
+
+/// A small organisation that trains and serves a model.
+const USUAL: &str = include_str!("../../../configs/scenarios/organisation.toml");
+
+config! {
+    /// The policy.
+    pub struct AccessPolicy {
+        /// A TOML file with the roles and what each may do; `configs/scenarios/organisation.toml` if absent.
+        organisation: Option<String> = None::<String>, Range::Text, "";
+        /// The BLAKE3 hash of that file, so that a study means the same organisation everywhere.
+        blake3: Option<String> = None::<String>, Range::Text, "";
+        /// Permissions that are taken from everybody, such as `labels@store+inputs@store`.
+        withdraw: String = "", Range::Text, "";
+        /// Permissions that take a second person, in the same form.
+        second_person: String = "", Range::Text, "";
+        /// How often the second person does not see what is wrong with an edit.
+        miss: f64 = 0.1, Range::Number(0.0, 1.0), "of the edits";
+    }
+}
+
+/// The checked policy.
+struct Policy {
+    positions: Vec<Position>,
+    withdrawn: Vec<Permission>,
+    miss: f64,
+}
+
+/// What becomes of an edit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Decision {
+    Denied,
+    Held,
+    Allowed,
+}
+
+/// The organisation in `text`.
+fn organisation(text: &str) -> Result<Organisation, String> {
+    let read: Organisation = toml::from_str(text).map_err(|error| error.to_string())?;
+    read.check().map_err(|error| error.to_string())
+}
+
+/// The file at `path`, which must have the content `digest`.
+fn read(path: &str, digest: Option<&str>) -> Result<String, ParamError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message =
+            format!("failed to read `{path}`: {error}; a relative path is looked for in the current directory");
+        ParamError::new("organisation", message)
+    })?;
+    let found = Digest::of(text.as_bytes()).to_string();
+    if digest == Some(found.as_str()) {
+        return Ok(text);
+    }
+    let message =
+        format!("`{path}` has the hash `{found}`; if this is the one that you mean, write `blake3 = \"{found}\"`");
+    Err(ParamError::new("blake3", message))
+}
+
+/// Permissions that are joined by `+`, each of which somebody has.
+fn permissions(key: &str, text: &str, positions: &[Position]) -> Result<Vec<Permission>, ParamError> {
+    let of = |word: &str| {
+        let permission: Permission = word.trim().to_owned().try_into()?;
+        let held = positions.iter().any(|position| position.permissions().contains(&permission));
+        held.then_some(permission).ok_or_else(|| format!("nobody in the organisation may do `{word}`"))
+    };
+    let words = text.split('+').filter(|word| !word.is_empty());
+    words.map(of).collect::<Result<_, String>>().map_err(|message| ParamError::new(key, message))
+}
+
+impl AccessPolicy {
+    fn check(self) -> Result<Policy, Vec<ParamError>> {
+        let one = |error: ParamError| vec![error];
+        let text = match &self.organisation {
+            Some(path) => read(path, self.blake3.as_deref()).map_err(one)?,
+            None => USUAL.to_owned(),
+        };
+        let mut positions =
+            organisation(&text).map_err(|message| vec![ParamError::new("organisation", message)])?.positions;
+        let withdrawn = permissions("withdraw", &self.withdraw, &positions).map_err(one)?;
+        let held = permissions("second_person", &self.second_person, &positions).map_err(one)?;
+        let grants = positions.iter_mut().flat_map(|position| &mut position.may);
+        grants.for_each(|grant| grant.second_person |= held.contains(&grant.permission));
+        Ok(Policy { positions, withdrawn, miss: self.miss })
+    }
+}
+
+impl Policy {
+    fn decide(&self, actor: Option<&Position>, permission: Permission) -> Decision {
+        let grant = actor.and_then(|actor| actor.may.iter().find(|grant| grant.permission == permission));
+        match grant {
+            Some(grant) if !self.withdrawn.contains(&permission) => {
+                if grant.second_person {
+                    Decision::Held
+                } else {
+                    Decision::Allowed
+                }
+            }
+            _ => Decision::Denied,
+        }
+    }
+}
+
+/// What an edit takes.
+fn capability(edit: &Edit) -> Capability {
+    match edit {
+        Edit::Relabel { .. } => Capability::Labels,
+        Edit::Replace { .. } => Capability::Inputs,
+        Edit::Insert { .. } => Capability::Insert,
+        Edit::Remove { .. } => Capability::Remove,
+    }
+}
+
+impl Defense for Policy {
+    fn vet(&self, context: &VetContext) -> Result<Verdict, DefenseError> {
+        let (past, data) = (past_of(context)?, context.data);
+        let actor = past
+            .threat
+            .and_then(|threat| self.positions.iter().find(|position| allows(&position.permissions(), &threat)));
+        let whole_source = past.threat.is_some_and(|threat| threat.capabilities.contains(&Capability::Source));
+        let mut second_person = context.seeds.stream("second-person");
+        let mut passes = |edit: &Edit| {
+            let capability = if whole_source { Capability::Source } else { capability(edit) };
+            match self.decide(actor, Permission { capability, stage: past.changes.stage }) {
+                Decision::Denied => false,
+                Decision::Held => second_person.chance(self.miss),
+                Decision::Allowed => true,
+            }
+        };
+        let (passed, stopped): (Vec<Edit>, Vec<Edit>) =
+            past.changes.edits.iter().cloned().partition(|edit| passes(edit));
+        let happened = ChangeSet { edits: passed, ..past.changes.clone() };
+        let wanted = happened.apply(past.before).map_err(|error| DefenseError::Infeasible(error.to_string()))?;
+        let stopped: BTreeSet<SampleId> = stopped.iter().map(Edit::id).collect();
+        let scores = (0..data.len()).map(|at| f64::from(u8::from(stopped.contains(&data.id(at))))).collect();
+        let mut changes = ChangeSet::new(ENTRY.info.name, Role::Defender, Stage::Store);
+        changes.lead(data, &wanted, stopped);
+        Ok(Verdict { scores, changes })
+    }
+}
+
+/// The registry entry.
+pub static ENTRY: DefenseEntry = DefenseEntry {
+    info: MethodInfo::defense(
+        "access-policy",
+        &[Hook::Vet],
+        "Denies changes that the role of their author may not make, and has a second person look at those that take one.",
+        &[Paper {
+            cite: "Saltzer & Schroeder 1975",
+            title: "The Protection of Information in Computer Systems",
+            link: "https://doi.org/10.1109/PROC.1975.9939",
+        }],
+        AccessPolicy::PARAMS,
+    )
+    .verified(&[Verified {
+        against: "decisions by hand for each kind of edit; the binomial law of what a second person misses",
+        agreement: "each decision equal; the share that passes within four standard deviations",
+    }]),
+    check,
+};
+
+fn check(values: &Values, _: &Facts) -> Checked {
+    Ok(Box::new(AccessPolicy::from_values(values)?.check()?))
+}
+
+#[cfg(test)]
+mod tests;
