@@ -227,6 +227,39 @@ fn a_ledger_that_was_changed_is_told_line_by_line_and_not_continued() {
 }
 
 #[test]
+fn a_ledger_of_which_nothing_can_be_read_is_told_in_one_line_with_the_way_out() {
+    let desk = desk();
+    admit_bob(&desk);
+    let path = "pets/.theriac-ledger/ledger.jsonl";
+    let text = String::from_utf8(desk.read(path)).unwrap();
+    desk.write(path, text.replace('{', "<"));
+    insta::assert_snapshot!(told(&run(&desk, &["verify"])), @r"
+    Some(1)
+    ledger.jsonl, line 1: no entry can be read, nor in the 1 after it (expected value at line 1 column 1), so nothing is known of the samples; bring back a copy of the ledger, or move this one away and begin another with `theriac ledger init` [since when is not known]
+    0 samples, 0 entries: 1 finding
+    ");
+    let json = run(&desk, &["verify", "--json"]).json();
+    assert_eq!((&json["findings"][0]["kind"], &json["findings"][0]["lines"]), (&"no-entries".into(), &2.into()));
+    run(&desk, &["record"])
+        .refuses(1, &["no entry can be read, nor in the 1 after it", "begin another with `theriac ledger init`"]);
+    run(&desk, &["record", "--dry-run"]).refuses(1, &["no entry can be read"]);
+    // A first line that is cut, and what is left of it after healing: nothing.
+    desk.write(path, &text[..30]);
+    let cut = run(&desk, &["verify"]).stdout;
+    assert!(cut.lines().count() == 2 && cut.contains("`theriac ledger heal` sets them aside"), "{cut}");
+    assert_eq!(run(&desk, &["heal"]).code, Some(0));
+    insta::assert_snapshot!(told(&run(&desk, &["verify"])), @r"
+    Some(1)
+    ledger.jsonl, line 1: no entry can be read (the file is empty), so nothing is known of the samples; bring back a copy of the ledger, or move this one away and begin another with `theriac ledger init` [since when is not known]
+    0 samples, 0 entries: 1 finding
+    ");
+    // The way out.
+    std::fs::rename(desk.path("pets/.theriac-ledger"), desk.path("broken-ledger")).unwrap();
+    desk.succeed(&["ledger", "init", "pets", "--key", "ada.theriac-key"]);
+    assert_eq!(run(&desk, &["verify"]).code, Some(0));
+}
+
+#[test]
 fn lost_wrong_and_misplaced_keys_are_told_with_the_way_out() {
     let desk = desk();
     desk.write("pets/cat/1.png", png(50));

@@ -24,8 +24,6 @@ pub struct Chain {
     last: Option<Point>,
     /// Lines that are whole.
     lines: u64,
-    /// Bytes after the last whole line.
-    tail: usize,
     /// What the next entry has to name: its number, and the digest of the one before; unknown after a line that was changed.
     next: Option<(u64, Option<Digest>)>,
     /// Whether the state is known not to be what the entries' authors saw.
@@ -47,11 +45,18 @@ impl Chain {
         let lines: Vec<&[u8]> = text[..whole].split_inclusive(|&byte| byte == b'\n').collect();
         let read: Vec<Result<Line, String>> = lines.par_iter().map(|line| read_line(&line[..line.len() - 1])).collect();
         read.into_iter().for_each(|line| chain.follow(line));
-        chain.tail = text.len() - whole;
-        if chain.tail > 0 {
-            chain.find(What::Cut { bytes: chain.tail }, chain.lines + 1);
+        let tail = text.len() - whole;
+        if tail > 0 {
+            chain.find(What::Cut { bytes: tail }, chain.lines + 1);
         } else if chain.lines == 0 {
             chain.find(What::NoEntry { why: "the file is empty".to_owned() }, 1);
+        }
+        // What is wrong with each line is of no use where none is right.
+        if let (true, Some(What::NoEntry { why })) = (chain.entries.is_empty(), chain.findings.first().map(|f| &f.what))
+        {
+            let (lines, why) = (chain.lines, why.clone());
+            chain.findings.clear();
+            chain.find(What::NoEntries { lines, why }, 1);
         }
         // Whoever appended the last sound entry had verified the lines before it: what was changed in them was changed later.
         let last = chain.last_sound();
@@ -103,10 +108,6 @@ impl Chain {
     /// The first line from which on nothing is vouched for; none if the ledger is sound.
     pub fn doubted(&self) -> Option<u64> {
         self.findings.iter().filter_map(|finding| finding.line).min()
-    }
-
-    pub(crate) fn tail(&self) -> usize {
-        self.tail
     }
 
     /// The versions of a sample, the first one first.

@@ -95,8 +95,11 @@ fn vouched(point: &Point, doubted: Option<u64>) -> bool {
     doubted.is_none_or(|line| point.entry + 1 < line)
 }
 
-/// What is found on the samples alone.
+/// What is found on the samples alone; nothing where no entry says what they should be.
 fn of_samples(chain: &Chain, scan: &Scan, good: Option<Point>, doubted: Option<u64>) -> Vec<Finding> {
+    if chain.entries().is_empty() {
+        return Vec::new();
+    }
     let state = chain.state();
     let changes = differences(state, scan);
     let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();

@@ -57,6 +57,13 @@ pub enum What {
         /// What the parser says.
         why: String,
     },
+    /// Not one line of the ledger is an entry, so that nothing is known of the samples.
+    NoEntries {
+        /// How many lines there are.
+        lines: u64,
+        /// What is wrong with the first.
+        why: String,
+    },
     /// The line says what an entry says, in another form than it was written in.
     OtherForm,
     /// The changes in the line are not those that were signed.
@@ -213,6 +220,15 @@ impl fmt::Display for What {
                 write!(f, "other data: not one sample is here that this ledger knows; it is about `{expected}`")
             }
             Self::NoEntry { why } => write!(f, "no entry can be read: {why}"),
+            Self::NoEntries { lines, why } => {
+                let more = lines.saturating_sub(1);
+                let others = if more > 0 { format!(", nor in the {more} after it") } else { String::new() };
+                write!(
+                    f,
+                    "no entry can be read{others} ({why}), so nothing is known of the samples; bring back a copy of the ledger, or move this one away and \
+                     begin another with `theriac ledger init`"
+                )
+            }
             Self::OtherForm => f.write_str("written in another form than entries are written in"),
             Self::OtherChanges => f.write_str("the changes are not those that were signed"),
             Self::WrongSignature { public } => {

@@ -12,7 +12,7 @@ use crate::anchor::Anchor;
 use crate::chain::Chain;
 use crate::entry::{Action, Change, Entry, Header, digest_of, read_line};
 use crate::error::{LONGEST, LedgerError};
-use crate::finding::What;
+use crate::finding::{Finding, What};
 use crate::key::SecretKey;
 
 /// The file of the entries.
@@ -82,7 +82,7 @@ impl Ledger {
         let folder = folder.to_owned();
         match chain.findings() {
             [] => Ok(Self { folder, chain, length: Some(length) }),
-            [_] if chain.tail() > 0 => Err(LedgerError::Cut { folder, bytes: chain.tail() }),
+            [Finding { what: What::Cut { bytes }, .. }] => Err(LedgerError::Cut { folder, bytes: *bytes }),
             [first, ..] => {
                 let (count, first) = (chain.findings().len(), Box::new(first.clone()));
                 Err(LedgerError::Damaged { folder, count, first })

@@ -66,6 +66,31 @@ fn other_data_are_told_as_such_and_rows_stand_in_their_order() {
 }
 
 #[test]
+fn where_not_one_entry_can_be_read_that_is_the_only_finding() {
+    let toy = small();
+    let found = |text: &[u8]| {
+        let report = verify(&Chain::read(text), &toy.scan(), &[]);
+        assert_eq!((report.entries, report.samples, report.good, report.doubted), (0, 0, None, Some(1)));
+        report.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let garbage: String = toy.lines().iter().map(|line| format!("?{line}")).collect();
+    for text in [garbage.clone(), garbage + "and no end"] {
+        let found = found(text.as_bytes());
+        assert!(
+            found.len() == 1 && found[0].starts_with("ledger.jsonl, line 1: no entry can be read, nor in "),
+            "{found:?}"
+        );
+        assert!(found[0].contains("bring back a copy of the ledger, or move this one away"), "{found:?}");
+    }
+    let [empty, one] = [&b""[..], b"?\n"].map(found);
+    assert!(empty.len() == 1 && empty[0].contains(": no entry can be read (the file is empty), so"), "{empty:?}");
+    assert!(one.len() == 1 && one[0].contains(": no entry can be read (") && one[0].contains("), so"), "{one:?}");
+    // A first line that is cut can be healed.
+    let cut = found(&toy.text.as_bytes()[..20]);
+    assert!(cut.len() == 1 && cut[0].contains("the last 20 bytes are no whole line; `theriac ledger heal`"), "{cut:?}");
+}
+
+#[test]
 fn differences_lead_from_the_ledger_to_the_data() {
     let mut toy = small();
     toy.set("a", "9").remove("c").set("e", "1").record("bob");

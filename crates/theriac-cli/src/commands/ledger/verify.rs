@@ -69,7 +69,7 @@ fn tell(report: &Report, all: bool, anchors: usize) -> Result<(), Failure> {
     if shown < findings.len() {
         line(&format!("and {} more; --all prints them", findings.len() - shown))?;
     }
-    if let Some(first) = doubted {
+    if let Some(first) = doubted.filter(|_| *entries > 0) {
         line(&format!(
             "from line {first} on, nothing that the ledger says is vouched for, what it says of samples included"
         ))?;
