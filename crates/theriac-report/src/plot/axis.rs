@@ -96,6 +96,10 @@ impl Axis {
     pub fn numbers(label: &str, low: f64, high: f64) -> Self {
         // A range of no width, or of one too small for its place on the number line, becomes one that can be drawn.
         let span = (high - low).max(low.abs() * 1e-9).max(1e-300);
+        if high <= low {
+            let ticks = vec![(low, plain(low))];
+            return Self { label: label.to_owned(), low, high: low + span, logarithmic: false, ticks };
+        }
         let scale = 10f64.powf((span / 4.0).log10().floor());
         let step = [1.0, 2.0, 5.0].map(|step| step * scale).into_iter().find(|step| span / step <= 4.0);
         let step = step.unwrap_or(10.0 * scale);
@@ -172,6 +176,7 @@ mod tests {
         assert_eq!(texts(&Axis::numbers("", 12.0, 431.0)), ["200", "400"]);
         assert_eq!(texts(&Axis::numbers("", 0.001, 0.0046)), ["0.001", "0.002", "0.003", "0.004"]);
         assert!(Axis::numbers("", 3.0, 3.0).place(3.0).is_finite());
+        assert_eq!(texts(&Axis::numbers("", 0.0, 0.0)), ["0"], "one value, one tick");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct Panel {
 pub struct Chart {
     /// The panels.
     pub panels: Vec<Panel>,
-    /// How many stand side by side.
+    /// How many stand side by side, if their headings let them.
     pub columns: usize,
     /// Whether panels are as high as they are wide.
     pub square: bool,
@@ -71,6 +71,9 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 50.0;
+const HEADING: f64 = 13.0;
+/// Long headings become so small.
+const SMALL_HEADING: f64 = 9.5;
 const LEGEND_ROW: f64 = 22.0;
 const KEY: f64 = 34.0;
 
@@ -90,7 +93,9 @@ impl Frame {
 impl Chart {
     /// Lays the chart out.
     pub fn sheet(&self) -> Sheet {
-        let columns = self.columns.max(1);
+        // Headings must not run into each other.
+        let widest = self.panels.iter().map(|panel| heading_width(&panel.title, SMALL_HEADING)).fold(0.0, f64::max);
+        let columns = self.columns.clamp(1, ((WIDTH / (LEFT + widest)) as usize).max(1));
         let rows = self.panels.len().div_ceil(columns);
         let outer = WIDTH / columns as f64;
         let width = (outer - LEFT - RIGHT).min(if columns == 1 { 560.0 } else { f64::MAX });
@@ -140,6 +145,11 @@ impl Chart {
     }
 }
 
+/// Bold letters are wider.
+fn heading_width(words: &str, size: f64) -> f64 {
+    text_width(words, size) * 1.1
+}
+
 fn entry_width(name: &str) -> f64 {
     KEY + 8.0 + text_width(name, 12.0) + 18.0
 }
@@ -163,7 +173,9 @@ fn draw_axes(sheet: &mut Sheet, panel: &Panel, frame: &Frame, with_label: bool) 
         }
     }
     sheet.stroke((frame.left, bottom), (right, bottom), Paint::Ink, 1.0);
-    sheet.text(Text::new(&panel.title, (frame.left, frame.top - 16.0), Align::Start).size(13.0).bold());
+    let fitting = HEADING * (frame.width + RIGHT) / heading_width(&panel.title, HEADING);
+    let heading = Text::new(&panel.title, (frame.left, frame.top - 16.0), Align::Start);
+    sheet.text(heading.size(fitting.clamp(SMALL_HEADING, HEADING)).bold());
     sheet.text(Text::new(&panel.x.label, (frame.left + frame.width / 2.0, bottom + 34.0), Align::Middle));
     if with_label {
         let middle = frame.top + frame.height / 2.0;
@@ -210,5 +222,31 @@ fn draw_legend(sheet: &mut Sheet, entries: &[(&str, Style)], y: f64) {
         }
         sheet.text(Text::new(*name, (x + KEY + 8.0, y), Align::Start));
         x += entry_width(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings_that_would_run_into_each_other_become_small_and_then_stand_below_each_other() {
+        let drawn = |title: &str| {
+            let panel = Panel {
+                title: title.to_owned(),
+                x: Axis::whole_percent(""),
+                y: Axis::whole_percent(""),
+                curves: Vec::new(),
+            };
+            let sheet = Chart { panels: vec![panel; 3], columns: 3, square: true }.sheet();
+            let svg = sheet.svg("x", "", "").unwrap();
+            let height: f64 = svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+            (height, svg)
+        };
+        let (short, medium) = (drawn("rate 0.5"), drawn("a heading of quite some length"));
+        let long = drawn("an attack with a very long name, rate 0.5, delivers badnets");
+        assert_eq!(short.0, medium.0);
+        assert!(long.0 > 2.0 * short.0, "two rows");
+        assert_ne!(short.1.replace("rate 0.5", "a heading of quite some length"), medium.1, "another size");
     }
 }
