@@ -3,8 +3,9 @@
 use theriac_core::record::MethodRecord;
 
 use crate::control::{Advantage, Verdict, advantages};
+use crate::figures::Methods;
 use crate::group::{Group, is_reference};
-use crate::setting::Setting;
+use crate::setting::{Choice, Setting};
 use crate::spread::Spread;
 use crate::words::{Success, percent, percent_words, points_words, seeds_words, size_words};
 
@@ -17,14 +18,13 @@ pub struct Finding {
     pub defenses: Vec<String>,
 }
 
-/// The findings of one setting, an attack each, at its strongest variant.
-pub fn findings(setting: &Setting) -> Vec<Finding> {
+/// The findings of one setting, each about one choice of an attack, at its strongest.
+pub fn findings(setting: &Setting, methods: Methods) -> Vec<Finding> {
     let compared = advantages(setting);
-    let names = setting.attack_names();
-    let found = names.into_iter().filter_map(|name| {
-        let variant = setting.strongest(name)?;
-        let victim = setting.undefended(variant)?;
-        let attack = attack_sentence(setting, victim)?;
+    let choices = setting.attack_names().into_iter().flat_map(|name| setting.choices(name, methods));
+    let found = choices.filter_map(|choice| {
+        let victim = setting.undefended(setting.strongest(&choice)?)?;
+        let attack = attack_sentence(setting, victim, &choice)?;
         let defenses = setting.defenses().into_iter().filter(|defense| !is_reference(defense));
         let sentences = defenses.filter_map(|defense| defense_sentence(setting, victim, defense, &compared));
         Some(Finding { attack, defenses: sentences.collect() })
@@ -41,7 +41,7 @@ fn subject(setting: &Setting, attack: &MethodRecord) -> String {
     }
 }
 
-fn attack_sentence(setting: &Setting, victim: &Group) -> Option<String> {
+fn attack_sentence(setting: &Setting, victim: &Group, choice: &Choice) -> Option<String> {
     let n = victim.ok().count();
     let subject = subject(setting, victim.attack());
     if n == 0 {
@@ -71,7 +71,7 @@ fn attack_sentence(setting: &Setting, victim: &Group) -> Option<String> {
     };
     text.push('.');
     text.push_str(&also(victim));
-    text.push_str(&weakest_sentence(setting, victim).unwrap_or_default());
+    text.push_str(&weakest_sentence(setting, victim, &choice.variants).unwrap_or_default());
     Some(text)
 }
 
@@ -97,14 +97,13 @@ fn negated(spread: &Spread) -> Spread {
 }
 
 /// The weakest variant that already succeeds, where an attack was swept.
-fn weakest_sentence(setting: &Setting, victim: &Group) -> Option<String> {
+fn weakest_sentence(setting: &Setting, victim: &Group, variants: &[&MethodRecord]) -> Option<String> {
     const ENOUGH: f64 = 0.9;
     let success = victim.success().filter(|success| *success != Success::Recall)?;
-    let variants = setting.variants(&victim.attack().name);
     if variants.len() < 2 {
         return None;
     }
-    let reached = variants.into_iter().find_map(|variant| {
+    let reached = variants.iter().find_map(|&variant| {
         let spread = setting.undefended(variant)?.spread(success.metric())?;
         (spread.mean >= ENOUGH).then_some((variant, spread))
     });
@@ -170,4 +169,83 @@ pub fn against_random(advantage: &Advantage) -> Option<String> {
         Verdict::Unknown => "With one seed nobody can tell whether it beats the random filter",
     };
     Some(format!("{words}{}: the difference in TPR is {}.", budget.unwrap_or_default(), points_words(&found)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setting::settings;
+    use crate::toy::{method, seeds};
+    use serde_json::json;
+    use theriac_core::record::CellRecord;
+    use theriac_core::{Capability, Family, Goal, Knowledge, MethodInfo, Param, Range, Stage, ThreatModel};
+
+    static SOURCE: MethodInfo = MethodInfo::attack(
+        "source",
+        Family::SupplyChain,
+        ThreatModel {
+            knowledge: Knowledge::Nothing,
+            capabilities: &[Capability::Source],
+            goal: Goal::Untargeted,
+            stage: Stage::Collect,
+        },
+        "",
+        &[],
+        &[Param { name: "target", doc: &[], range: Range::Class, unit: "", optional: false, default: || json!(0) }],
+    );
+
+    fn told(cells: &[CellRecord]) -> Vec<String> {
+        let settings = settings(cells);
+        findings(&settings[0], Methods(&[&SOURCE])).into_iter().map(|finding| finding.attack).collect()
+    }
+
+    fn victims(params: serde_json::Value, metric: &str, value: f64) -> Vec<CellRecord> {
+        seeds(&method("source", params), &method("none", json!({})), metric, &[value - 0.01, value, value + 0.01])
+    }
+
+    #[test]
+    fn what_an_attack_chooses_is_a_finding_of_its_own_and_how_much_it_spends_is_not() {
+        let cells = [
+            victims(json!({"delivers": "pair-flip", "rate": 0.5}), "clean_accuracy", 0.94),
+            victims(json!({"delivers": "pair-flip", "rate": 1.0}), "clean_accuracy", 0.81),
+            victims(json!({"delivers": "badnets", "rate": 0.1}), "asr", 0.92),
+            victims(json!({"delivers": "badnets", "rate": 0.5}), "asr", 0.98),
+            victims(json!({"delivers": "badnets", "rate": 0.05}), "asr", 0.5),
+        ];
+        let told = told(&cells.concat());
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(
+            told[0].starts_with("source at rate 0.5, delivers badnets reaches an attack success rate (ASR) of 98.0 %")
+        );
+        assert!(
+            told[0].ends_with("is first reached at rate 0.1, delivers badnets: 92.0 % [89.5, 94.5]."),
+            "{}",
+            told[0]
+        );
+        assert!(told[1].starts_with("source at rate 1, delivers pair-flip leaves a clean accuracy of 81.0 %"));
+    }
+
+    #[test]
+    fn another_measure_of_success_is_a_finding_of_its_own_and_so_is_another_class() {
+        // Without a trigger of its own the strong variant has no success: what it costs is told apart.
+        let cells = [
+            victims(json!({"size": 1}), "clean_accuracy", 0.7),
+            victims(json!({"size": 2}), "asr", 0.9),
+            victims(json!({"size": 3}), "asr", 0.95),
+        ];
+        let found = told(&cells.concat());
+        assert!(found.len() == 2 && found[1].starts_with("source at size 3 reaches"), "{found:#?}");
+        let [one, two] = [3, 5].map(|class| victims(json!({"target": class, "rate": 0.1}), "asr", 0.9));
+        assert_eq!(told(&[one, two].concat()).len(), 2);
+    }
+
+    #[test]
+    fn a_variant_without_numbers_stays_with_its_kind() {
+        let mut cells = [victims(json!({"rate": 0.1}), "asr", 0.9), victims(json!({"rate": 0.2}), "asr", 0.9)].concat();
+        for cell in &mut cells[3..] {
+            cell.outcome = theriac_core::record::Outcome::Diverged("the loss is not a number".to_owned());
+            cell.metrics.clear();
+        }
+        assert_eq!(told(&cells), ["source at rate 0.2: the undefended victim diverged at all seeds."]);
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use theriac_core::param::Range;
 use theriac_core::record::{CellRecord, MethodRecord, filter_key};
 
-use crate::group::{Group, NONE, compare_params, groups, label, matches, slug, unique};
+use crate::figures::Methods;
+use crate::group::{Group, NONE, compare_params, distinct, groups, label, matches, slug, unique, varying};
+use crate::words::{Success, value_words};
 
 /// One data set, one network and one training recipe within one experiment: what a table or a figure compares.
 pub struct Setting<'a> {
@@ -16,6 +19,14 @@ pub struct Setting<'a> {
     pub slug: String,
     /// The groups of cells, in order.
     pub groups: Vec<Group<'a>>,
+}
+
+/// What an attack chooses to do: its variants that have one measure of success and differ in how much is spent.
+pub struct Choice<'a> {
+    /// The attack, with those of its parameters that tell this choice from its others.
+    pub label: String,
+    /// By rising strength: the last one speaks for all.
+    pub variants: Vec<&'a MethodRecord>,
 }
 
 impl<'a> Setting<'a> {
@@ -59,10 +70,46 @@ impl<'a> Setting<'a> {
         self.attacks().into_iter().filter(|attack| attack.name == name).collect()
     }
 
-    /// The variant of the attack called `name` that spends most.
-    pub fn strongest(&self, name: &str) -> Option<&'a MethodRecord> {
-        // Variants come by rising rate.
-        self.variants(name).into_iter().rev().find(|attack| self.undefended(attack).is_some())
+    /// What the attack called `name` chooses to do, by the values of its choices and by how success is measured.
+    pub fn choices(&self, name: &str, methods: Methods) -> Vec<Choice<'a>> {
+        let variants = self.variants(name);
+        let params = methods.attack(name).map(|info| info.params).unwrap_or_default();
+        let is_strength = |key: &String| {
+            // The number of a class is only a name.
+            let is_class = params.iter().any(|param| param.name == key.as_str() && param.range == Range::Class);
+            !is_class && distinct(&variants, key).iter().all(|value| value.is_number() || value.is_null())
+        };
+        let chosen: Vec<String> = varying(&variants).into_iter().filter(|key| !is_strength(key)).collect();
+        // Unknown where nothing was measured.
+        let measured = |variant: &MethodRecord| {
+            let mut groups = self.groups.iter().filter(|group| group.attack() == variant);
+            groups.find(|group| group.ok().next().is_some()).map(Group::success)
+        };
+        let mut found: Vec<(String, Option<Option<Success>>, Choice)> = Vec::new();
+        for variant in variants {
+            let params =
+                chosen.iter().filter_map(|key| Some(format!(", {key} {}", value_words(variant.params.get(key)?))));
+            let (own, success) = (params.fold(name.to_owned(), |text, param| text + &param), measured(variant));
+            let alike = |of: &Option<Option<Success>>| *of == success || of.is_none() || success.is_none();
+            match found.iter_mut().find(|(known, of, _)| *known == own && alike(of)) {
+                Some((_, of, choice)) => {
+                    *of = of.or(success);
+                    choice.variants.push(variant);
+                }
+                None => {
+                    let measure = || success.flatten().map_or("accuracy", Success::short);
+                    let taken = found.iter().any(|(known, _, _)| *known == own);
+                    let label = if taken { format!("{own}, {}", measure()) } else { own.clone() };
+                    found.push((own, success, Choice { label, variants: vec![variant] }));
+                }
+            }
+        }
+        found.into_iter().map(|(_, _, choice)| choice).collect()
+    }
+
+    /// The variant that spends most.
+    pub fn strongest(&self, choice: &Choice<'a>) -> Option<&'a MethodRecord> {
+        choice.variants.iter().rev().copied().find(|attack| self.undefended(attack).is_some())
     }
 
     /// The defenses in order of appearance, `none` included; each matched reference follows its filter.

@@ -12,7 +12,7 @@ use crate::spread::Spread;
 /// Points of a curve, at most.
 const STEPS: usize = 250;
 
-/// One figure, when a defense certifies: a panel without an attack, and one for each attack at its strongest variant.
+/// One figure, when a defense certifies: a panel without an attack, and one for each choice of an attack at its strongest.
 pub fn figure(setting: &Setting, methods: Methods) -> Result<Option<Figure>, PlotError> {
     let Some(last) = setting.groups.iter().filter_map(Group::last_certified).max() else { return Ok(None) };
     let certifies = |attack: &MethodRecord, defense: &MethodRecord| {
@@ -21,12 +21,10 @@ pub fn figure(setting: &Setting, methods: Methods) -> Result<Option<Figure>, Plo
     let all = setting.attacks();
     let mut defenses = setting.defenses();
     defenses.retain(|defense| all.iter().any(|attack| certifies(attack, defense)));
-    // Variants come by rising rate.
-    let strongest = |name: &str| {
-        let certified = |attack: &&MethodRecord| defenses.iter().any(|defense| certifies(attack, defense));
-        setting.variants(name).into_iter().rfind(certified)
-    };
-    let attacks: Vec<_> = [NONE].into_iter().chain(setting.attack_names()).filter_map(strongest).collect();
+    let certified = |attack: &&MethodRecord| defenses.iter().any(|defense| certifies(attack, defense));
+    let names = [NONE].into_iter().chain(setting.attack_names());
+    let choices = names.flat_map(|name| setting.choices(name, methods));
+    let attacks: Vec<_> = choices.filter_map(|choice| choice.variants.into_iter().rfind(certified)).collect();
     let mut panels = Vec::new();
     let mut seeds = Vec::new();
     for attack in attacks {

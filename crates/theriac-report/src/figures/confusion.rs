@@ -5,14 +5,14 @@ use theriac_core::{Capability, Family, Goal};
 use super::{Figure, Methods, name};
 use crate::group::{CLEAN_MODEL, Group};
 use crate::plot::{Grid, GridCell, Grids, PlotError, Ramp};
-use crate::setting::Setting;
+use crate::setting::{Choice, Setting};
 
-/// One figure for each attack that works without a trigger, at its strongest variant.
+/// One figure for each choice of an attack that works without a trigger, at its strongest variant.
 pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {
     let mut figures = Vec::new();
-    for attack in setting.attack_names() {
-        if shows(methods, attack) {
-            figures.extend(figure(setting, attack)?);
+    for attack in setting.attack_names().into_iter().filter(|attack| shows(methods, attack)) {
+        for choice in setting.choices(attack, methods) {
+            figures.extend(figure(setting, &choice)?);
         }
     }
     Ok(figures)
@@ -28,8 +28,8 @@ fn shows(methods: Methods, attack: &str) -> bool {
     by_family || by_threat
 }
 
-fn figure(setting: &Setting, attack: &str) -> Result<Option<Figure>, PlotError> {
-    let Some(variant) = setting.strongest(attack) else { return Ok(None) };
+fn figure<'a>(setting: &Setting<'a>, choice: &Choice<'a>) -> Result<Option<Figure>, PlotError> {
+    let Some(variant) = setting.strongest(choice) else { return Ok(None) };
     let control = setting.groups.iter().find(|group| group.attack() == variant && group.defense().name == CLEAN_MODEL);
     let clean = setting.clean().or(control).and_then(|group| grid(group, "Clean model".to_owned()));
     let label = setting.attack_label(variant);
@@ -48,7 +48,8 @@ fn figure(setting: &Setting, attack: &str) -> Result<Option<Figure>, PlotError> 
         "Answers on the untouched test set in percent of each true class, mean over seeds. Each row sums to 100. \
                    Zeros are left out."
             .to_owned();
-    Figure::draw(&sheet, name(setting, "confusion", attack), format!("{attack}: confusion"), caption).map(Some)
+    Figure::draw(&sheet, name(setting, "confusion", &choice.label), format!("{}: confusion", choice.label), caption)
+        .map(Some)
 }
 
 fn grid(group: &Group, title: String) -> Option<Grid> {

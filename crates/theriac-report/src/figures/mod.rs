@@ -68,7 +68,7 @@ pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotE
     all.extend(heat::figure(setting)?);
     all.extend(filters::figure(setting)?);
     all.extend(detection::figures(setting, methods)?);
-    all.extend(scores::figures(setting)?);
+    all.extend(scores::figures(setting, methods)?);
     all.extend(certified::figure(setting, methods)?);
     all.extend(curves::figures(setting)?);
     all.extend(confusion::figures(setting, methods)?);

@@ -2,19 +2,19 @@
 
 use theriac_core::record::{MethodRecord, ScoreHistogram};
 
-use super::{Figure, columns, name};
+use super::{Figure, Methods, columns, name};
 use crate::group::{Group, is_reference};
 use crate::plot::{Axis, Chart, Curve, Dash, Marker, Paint, Panel, PlotError, Style};
-use crate::setting::Setting;
+use crate::setting::{Choice, Setting};
 
-/// One figure for each attack at its strongest variant, a panel for each defense that scores.
-pub fn figures(setting: &Setting) -> Result<Vec<Figure>, PlotError> {
-    let drawn = |attack: &str| figure(setting, attack).transpose();
-    setting.attack_names().into_iter().filter_map(drawn).collect()
+/// One figure for each choice of an attack, at its strongest, a panel for each defense that scores.
+pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {
+    let choices = setting.attack_names().into_iter().flat_map(|attack| setting.choices(attack, methods));
+    choices.filter_map(|choice| figure(setting, &choice).transpose()).collect()
 }
 
-fn figure(setting: &Setting, attack: &str) -> Result<Option<Figure>, PlotError> {
-    let Some(variant) = setting.strongest(attack) else { return Ok(None) };
+fn figure<'a>(setting: &Setting<'a>, choice: &Choice<'a>) -> Result<Option<Figure>, PlotError> {
+    let Some(variant) = setting.strongest(choice) else { return Ok(None) };
     let defenses: Vec<&MethodRecord> = setting.defenses().into_iter().filter(|one| !is_reference(one)).collect();
     let panel = |defense: &&MethodRecord| {
         let group = setting.find(variant, defense)?;
@@ -30,7 +30,7 @@ fn figure(setting: &Setting, attack: &str) -> Result<Option<Figure>, PlotError> 
         .to_owned();
     let columns = columns(panels.len()).max(2);
     let sheet = Chart { panels, columns, square: false }.sheet();
-    Figure::draw(&sheet, name(setting, "scores", attack), title, caption).map(Some)
+    Figure::draw(&sheet, name(setting, "scores", &choice.label), title, caption).map(Some)
 }
 
 /// The histogram of the first seed that has one. Scores of several seeds have no common scale.

@@ -49,7 +49,7 @@ pub fn page(
     let sections = sections(results, settings);
     out.push_str(&contents(&sections, !compared.is_empty()));
     out.push_str("<main id=\"main\">\n");
-    out.push_str(&key_findings(settings));
+    out.push_str(&key_findings(settings, methods));
     comparisons::section(&mut out, compared);
     for section in &sections {
         experiment::section(&mut out, section, results, settings, figures, methods);
@@ -120,11 +120,11 @@ fn contents(sections: &[Section], compared: bool) -> String {
     format!("<nav aria-label=\"Contents\"><ul>{}</ul></nav>\n", entries.concat())
 }
 
-fn key_findings(settings: &[Setting]) -> String {
+fn key_findings(settings: &[Setting], methods: Methods) -> String {
     let mut out = String::from("<section aria-labelledby=\"findings\">\n<h2 id=\"findings\">Key findings</h2>\n");
     let mut any = false;
     for setting in settings {
-        let findings = findings(setting);
+        let findings = findings(setting, methods);
         if findings.is_empty() {
             continue;
         }
