@@ -116,7 +116,8 @@ fn method(info: &MethodInfo, head: &str, picture: Option<&String>) -> String {
         line(format!("- {}", told.join(" ")));
     }
     if !info.hooks.is_empty() {
-        line(format!("- Hooks: {}.", trait_of(info)));
+        let certifies = info.certifies.map(|unit| format!(" Certifies answers against {}.", unit.several()));
+        line(format!("- Hooks: {}.{}", trait_of(info), certifies.unwrap_or_default()));
     }
     if let Some(picture) = picture {
         line(format!("\n![{}]({picture})", info.name));

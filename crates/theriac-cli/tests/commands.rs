@@ -45,6 +45,8 @@ fn names_are_unique_and_every_method_says_what_it_is() {
             "defense" => assert_eq!(list(&info["hooks"]).is_empty(), name == "none", "{name}: {}", info["hooks"]),
             _ => assert!(info["threat"].is_null() && list(&info["hooks"]).is_empty(), "{info}"),
         }
+        let certifies = list(&info["hooks"]).iter().any(|hook| hook == "certify");
+        assert_eq!(info["certifies"].is_string(), certifies, "{name} says what its certificates count");
         for paper in list(&info["papers"]) {
             assert!(text(paper, "link").starts_with("https://") && !text(paper, "title").is_empty(), "{paper}");
         }

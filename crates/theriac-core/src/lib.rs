@@ -26,7 +26,7 @@ pub use dataset::{Dataset, Facts, Label, SampleId, Shape, SourceId};
 pub use digest::Digest;
 pub use edit::{ChangeSet, Edit, EditError, Role};
 pub use matrix::Matrix;
-pub use method::{Family, Hook, Kind, MethodInfo, Paper, Surrogate, Verified};
+pub use method::{Family, Hook, Kind, MethodInfo, Paper, Surrogate, Unit, Verified};
 pub use param::{Param, ParamError, Range, Value, Values};
 pub use probe::{Aim, Probe};
 pub use seed::Seeds;

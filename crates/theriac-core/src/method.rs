@@ -87,7 +87,35 @@ pub enum Surrogate {
     Trained,
 }
 
-crate::threat::display_as_serde!(Kind, Family, Hook, Surrogate);
+/// What a certificate counts: an answer stays what it is, whatever is done to so many of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Training samples that are inserted or deleted.
+    Samples,
+    /// Data sources that deliver what they like.
+    Sources,
+}
+
+impl Unit {
+    /// One of them, in words.
+    pub fn one(self) -> &'static str {
+        match self {
+            Self::Samples => "inserted or deleted sample",
+            Self::Sources => "hostile source",
+        }
+    }
+
+    /// Several of them, in words.
+    pub fn several(self) -> &'static str {
+        match self {
+            Self::Samples => "inserted or deleted samples",
+            Self::Sources => "hostile sources",
+        }
+    }
+}
+
+crate::threat::display_as_serde!(Kind, Family, Hook, Surrogate, Unit);
 
 /// A comparison of a method with something independent of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -121,6 +149,8 @@ pub struct MethodInfo {
     pub surrogate: Surrogate,
     /// For defenses: which questions it answers, in the order of the pipeline. Empty for `none`.
     pub hooks: &'static [Hook],
+    /// For defenses that certify: what their certificates count.
+    pub certifies: Option<Unit>,
     /// What it was checked against.
     pub verified: &'static [Verified],
 }
@@ -139,6 +169,7 @@ impl MethodInfo {
             threat: None,
             surrogate: Surrogate::None,
             hooks: &[],
+            certifies: None,
             verified: &[],
         }
     }
@@ -187,6 +218,11 @@ impl MethodInfo {
     /// The same entry, with the architecture only.
     pub const fn with_architecture(self) -> Self {
         Self { surrogate: Surrogate::Untrained, ..self }
+    }
+
+    /// The same entry, with certificates that count these.
+    pub const fn certifying(self, unit: Unit) -> Self {
+        Self { certifies: Some(unit), ..self }
     }
 
     /// The same entry, with a record of what it was checked against.

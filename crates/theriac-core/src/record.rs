@@ -131,7 +131,8 @@ pub struct RocPoint {
 /// One point of a certified curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CertifiedPoint {
-    /// Samples that the attacker may insert or delete; replacing one counts as two.
+    /// How many of what the defense certifies against, see [`Unit`](crate::Unit): samples that the attacker may insert or delete, where
+    /// replacing one counts as two, or sources that it controls.
     pub budget: usize,
     /// The fraction of the test set that is answered correctly, and provably so under any such attack.
     pub accuracy: f64,

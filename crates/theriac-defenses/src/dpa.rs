@@ -42,7 +42,7 @@
 //! insertion and deletion within the radius: of one and two samples for nearest means in a world of 18 samples, of single
 //! samples for trained networks. No certified answer changes.
 
-use theriac_core::{Dataset, Digest, Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, config};
+use theriac_core::{Dataset, Digest, Facts, Hook, MethodInfo, Paper, ParamError, Range, Unit, Values, config};
 use theriac_train::{Recipe, TrainConfig};
 
 use crate::voting::{by_content, vote};
@@ -107,6 +107,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         Dpa::PARAMS,
     )
+    .certifying(Unit::Samples)
     .verified(&[theriac_core::Verified {
         against: "blake3 1.0.11 for Python, 60 images; an attacker in numpy 2.1.3, 250 tallies (scripts/verify/dpa.py)",
         agreement: "the same parts, answers and radii",

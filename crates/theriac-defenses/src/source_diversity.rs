@@ -31,7 +31,7 @@
 //! Each network sees 1/k of the data, and is worse than one that sees all. Against an attacker without a source of its own, as one who
 //! corrupts the collection as a whole, it does nothing.
 
-use theriac_core::{Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, Values, Verified, config};
+use theriac_core::{Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, Unit, Values, Verified, config};
 use theriac_train::{Recipe, TrainConfig};
 
 use crate::voting::{by_content, vote};
@@ -90,6 +90,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         SourceDiversity::PARAMS,
     )
+    .certifying(Unit::Sources)
     .verified(&[Verified {
         against: "the votes and radii of `dpa`, which has a record of its own; five hostile contents of one source of five, in a toy",
         agreement: "no answer that is certified against one source changes",

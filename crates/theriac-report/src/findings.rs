@@ -1,5 +1,6 @@
 //! The findings in plain sentences, each with its numbers, interval and n.
 
+use theriac_core::Unit;
 use theriac_core::record::MethodRecord;
 
 use crate::control::{Advantage, Verdict, advantages};
@@ -7,7 +8,7 @@ use crate::figures::Methods;
 use crate::group::{Group, is_reference};
 use crate::setting::{Choice, Setting};
 use crate::spread::Spread;
-use crate::words::{Success, percent, percent_words, points_words, seeds_words, size_words};
+use crate::words::{Success, percent, percent_words, plain, points_words, seeds_words, size_words};
 
 /// The findings about one attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub fn findings(setting: &Setting, methods: Methods) -> Vec<Finding> {
         let victim = setting.undefended(setting.strongest(&choice)?)?;
         let attack = attack_sentence(setting, victim, &choice)?;
         let defenses = setting.defenses().into_iter().filter(|defense| !is_reference(defense));
-        let sentences = defenses.filter_map(|defense| defense_sentence(setting, victim, defense, &compared));
+        let sentences = defenses.filter_map(|defense| defense_sentence(setting, victim, defense, &compared, methods));
         Some(Finding { attack, defenses: sentences.collect() })
     });
     found.collect()
@@ -124,6 +125,7 @@ fn defense_sentence(
     victim: &Group,
     defense: &MethodRecord,
     compared: &[Advantage],
+    methods: Methods,
 ) -> Option<String> {
     let group = setting.find(victim.attack(), defense)?;
     let n = group.ok().count();
@@ -146,6 +148,7 @@ fn defense_sentence(
         let what = if group.spread("flagged").is_some() { "poison" } else { "triggered inputs" };
         parts.push(format!("finds {} of the {what}{}", percent_words(&found), alarms.unwrap_or_default()));
     }
+    parts.extend(certificate_words(group, methods.unit(defense)));
     if parts.is_empty() {
         return None;
     }
@@ -157,6 +160,16 @@ fn defense_sentence(
         text.push_str(&sentence);
     }
     Some(text)
+}
+
+/// `certifies 92.0 % of the test set against one hostile source (half of it against 2)`.
+fn certificate_words(group: &Group, unit: Option<Unit>) -> Option<String> {
+    group.last_certified()?;
+    let one = group.certified(1)?;
+    let half = group.spread("median_certified_radius").filter(|radius| radius.mean >= 1.0);
+    let half = half.map(|radius| format!(" (half of it against {})", plain((radius.mean * 10.0).round() / 10.0)));
+    let against = unit.map_or("edit", Unit::one);
+    Some(format!("certifies {} of the test set against one {against}{}", percent_words(&one), half.unwrap_or_default()))
 }
 
 /// Whether a filter beats the random filter with its budget.

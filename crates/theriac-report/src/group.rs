@@ -82,13 +82,13 @@ impl<'a> Group<'a> {
         self.spread(self.success()?.metric())
     }
 
-    /// The certified accuracy against `budget` samples, over seeds.
+    /// The certified accuracy at `budget`, over seeds.
     pub fn certified(&self, budget: usize) -> Option<Spread> {
         let curves = self.ok().map(|cell| cell.certified.as_slice()).filter(|curve| !curve.is_empty());
         Spread::of(&curves.map(|curve| certified_at(curve, budget)).collect::<Vec<_>>())
     }
 
-    /// The largest number of samples against which anything is certified.
+    /// The largest budget against which anything is certified.
     pub fn last_certified(&self) -> Option<usize> {
         self.ok().flat_map(|cell| &cell.certified).map(|point| point.budget).max()
     }
@@ -111,7 +111,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What a curve certifies against `budget` samples: it holds the points at which it falls.
+/// What a curve certifies at `budget`: it holds the points at which it falls.
 pub fn certified_at(curve: &[CertifiedPoint], budget: usize) -> f64 {
     curve.iter().find(|point| point.budget >= budget).map_or(0.0, |point| point.accuracy)
 }

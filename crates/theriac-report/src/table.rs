@@ -1,11 +1,13 @@
 //! The table on the terminal: a block an attack, a row a defense.
 
+use theriac_core::MethodInfo;
 use theriac_core::record::CellRecord;
 
+use crate::figures::Methods;
 use crate::group::{Group, matches};
 use crate::setting::{Setting, settings};
 use crate::spread::Spread;
-use crate::words::percent;
+use crate::words::{edits_words, percent};
 
 const NAME: usize = 40;
 const NUMBER: usize = 13;
@@ -13,13 +15,14 @@ const NUMBER: usize = 13;
 const PLACES: usize = 5;
 
 /// Renders all cells as text of at most 110 columns: percentages as `mean +- half the 95 % interval`.
-pub fn table(cells: &[CellRecord]) -> String {
+/// `methods` are the registries' entries, which tell what certificates count.
+pub fn table(cells: &[CellRecord], methods: &[&MethodInfo]) -> String {
     let mut lines = Vec::new();
     for setting in settings(cells) {
         if !lines.is_empty() {
             lines.push(String::new());
         }
-        block(&setting, &mut lines);
+        block(&setting, Methods(methods), &mut lines);
     }
     if lines.is_empty() {
         lines.push("no cells".to_owned());
@@ -32,7 +35,7 @@ pub fn table(cells: &[CellRecord]) -> String {
     text
 }
 
-fn block(setting: &Setting, lines: &mut Vec<String>) {
+fn block(setting: &Setting, methods: Methods, lines: &mut Vec<String>) {
     lines.push(format!("{}: {}", setting.experiment, setting.label));
     lines.push("percent, mean +- half-width of the 95 % Student interval over n seeds".to_owned());
     let head = ["CA", "success", "", "TPR", "FPR"];
@@ -43,13 +46,13 @@ fn block(setting: &Setting, lines: &mut Vec<String>) {
         lines.push(fit(&setting.attack_label(attack), width));
         for defense in setting.defenses() {
             if let Some(group) = setting.find(attack, defense) {
-                group_rows(setting, group, lines);
+                group_rows(setting, group, methods, lines);
             }
         }
     }
 }
 
-fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
+fn group_rows(setting: &Setting, group: &Group, methods: Methods, lines: &mut Vec<String>) {
     let indent = if matches(group.defense()).is_some() { "    " } else { "  " };
     let name = match matches(group.defense()) {
         Some(_) => format!("{indent}vs {}", group.defense().name),
@@ -67,7 +70,7 @@ fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
             number(group.spread("fpr")),
         ];
         lines.push(row(&name, &measured.to_string(), cells));
-        lines.extend(certified(group).map(|words| format!("{indent}  {words}")));
+        lines.extend(certified(group, methods).map(|words| format!("{indent}  {words}")));
     } else {
         lines.push(row(&name, "0", Default::default()));
     }
@@ -78,13 +81,14 @@ fn group_rows(setting: &Setting, group: &Group, lines: &mut Vec<String>) {
 }
 
 /// What is certified, at a few places along the curve.
-fn certified(group: &Group) -> Option<String> {
+fn certified(group: &Group, methods: Methods) -> Option<String> {
     let last = group.last_certified()?;
-    let mut budgets: Vec<usize> = (0..=PLACES).map(|place| last * place / PLACES).collect();
+    let mut budgets: Vec<usize> = (1..=PLACES).map(|place| last * place / PLACES).collect();
     budgets.dedup();
     let at = |budget: usize| Some(format!("{} at {budget}", percent(group.certified(budget)?.mean)));
     let words: Vec<String> = budgets.into_iter().filter_map(at).collect();
-    Some(format!("certified against poisoned samples: {}", words.join(", ")))
+    let against = edits_words(methods.unit(group.defense()));
+    Some(format!("certified against {against}: {}", words.join(", ")))
 }
 
 /// `99.8 +- 0.2`; a single seed has no interval.
@@ -114,6 +118,7 @@ mod tests {
     use super::*;
     use crate::toy::{cell, method};
     use serde_json::json;
+    use theriac_core::Unit;
     use theriac_core::record::CertifiedPoint;
 
     #[test]
@@ -121,12 +126,20 @@ mod tests {
         let (none, dpa) = (method("none", json!({})), method("dpa", json!({})));
         let curve = [(0, 0.956), (40, 0.8), (125, 0.02)];
         let certified = curve.map(|(budget, accuracy)| CertifiedPoint { budget, accuracy }).to_vec();
-        let text = table(&[CellRecord { certified, ..cell(&none, &dpa, 1, &[("clean_accuracy", 0.956)]) }]);
-        let line = text.lines().find(|line| line.contains("certified")).unwrap();
+        let cells = [CellRecord { certified, ..cell(&none, &dpa, 1, &[("clean_accuracy", 0.956)]) }];
+        let line = |methods: &[&MethodInfo]| {
+            let text = table(&cells, methods);
+            text.lines().find(|line| line.contains("certified")).unwrap().to_owned()
+        };
+        const DPA: MethodInfo = MethodInfo::defense("dpa", &[], "", &[], &[]);
+        let samples = line(&[&DPA.certifying(Unit::Samples)]);
+        let numbers = "80.0 at 25, 2.0 at 50, 2.0 at 75, 2.0 at 100, 2.0 at 125";
+        assert_eq!(samples, format!("    certified against inserted or deleted samples: {numbers}"));
+        assert!(samples.len() <= 110);
         assert_eq!(
-            line,
-            "    certified against poisoned samples: 95.6 at 0, 80.0 at 25, 2.0 at 50, 2.0 at 75, 2.0 at 100, 2.0 at 125"
+            line(&[&DPA.certifying(Unit::Sources)]),
+            format!("    certified against hostile sources: {numbers}")
         );
-        assert!(line.len() <= 110);
+        assert_eq!(line(&[]), format!("    certified against edits: {numbers}"), "the registry does not know it");
     }
 }

@@ -1,5 +1,6 @@
 //! Numbers, metrics and parameters as people read them.
 
+use theriac_core::Unit;
 use theriac_core::param::Value;
 use theriac_core::record::Outcome;
 
@@ -278,6 +279,11 @@ pub fn p_words(p: f64) -> String {
 /// What a metric is called in a sentence or at the head of a column; unknown ones by their standard name.
 pub fn metric_title(metric: &str) -> &str {
     METRICS.iter().find(|words| words.metric == metric).map_or(metric, |words| words.title)
+}
+
+/// What certificates count, which the registry may not know.
+pub fn edits_words(unit: Option<Unit>) -> &'static str {
+    unit.map_or("edits", Unit::several)
 }
 
 /// `n = 3 seeds`.

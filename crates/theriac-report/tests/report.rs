@@ -53,7 +53,7 @@ fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn the_table_for_the_terminal() {
-    let text = table(&fixture::cells());
+    let text = table(&fixture::cells(), METHODS);
     assert!(text.lines().all(|line| line.len() <= 110), "no line is wider than 110 columns");
     assert!(text.is_ascii());
     insta::assert_snapshot!(text);
@@ -180,7 +180,7 @@ fn any_composition_gives_a_report() {
     ];
     for cells in compositions {
         check_well_formed(&page(&cells, &fixture::manifest()));
-        assert!(!table(&cells).is_empty());
+        assert!(!table(&cells, METHODS).is_empty());
     }
 }
 
@@ -235,7 +235,7 @@ fn each_variant_of_a_filter_has_its_own_random_filter() {
     let mut alone = cells[2].clone();
     alone.defense.params.insert("matches".into(), "".into());
     cells.push(alone);
-    insta::assert_snapshot!(table(&cells));
+    insta::assert_snapshot!(table(&cells, METHODS));
     let page = page(&cells, &fixture::manifest());
     assert!(page.contains("<td>80.0</td><td>8.0</td>") && page.contains("<td>90.0</td><td>9.0</td>"));
 }

@@ -48,9 +48,10 @@ fn what_results_say_on_the_terminal() {
     });
     let cells: Vec<CellRecord> = fixture::cells().into_iter().filter(|cell| cell.experiment == "backdoor").collect();
     fixture::write(folder.path(), &cells, &[], &manifest);
-    let text = show(&Results::read(folder.path()).unwrap());
+    let text = show(&Results::read(folder.path()).unwrap(), METHODS);
     assert!(
-        text.starts_with("Quickstart, part 2 of 3 of the plan: How little poison") && text.contains(&table(&cells))
+        text.starts_with("Quickstart, part 2 of 3 of the plan: How little poison")
+            && text.contains(&table(&cells, METHODS))
     );
     assert!(text.is_ascii());
     insta::assert_snapshot!(&text[text.find("\ncomparisons").unwrap()..]);
@@ -71,7 +72,7 @@ fn a_diverged_cell_is_a_result_and_a_failed_one_is_not() {
     let mut cells = fixture::cells();
     cells.iter_mut().for_each(|cell| cell.outcome = Outcome::Diverged("loss".to_owned()));
     cells[0].outcome = Outcome::Failed("memory".to_owned());
-    let text = table(&cells);
+    let text = table(&cells, METHODS);
     assert!(text.contains("seed 1 failed: memory") && text.contains("seed 2 diverged: loss"));
 }
 
@@ -87,7 +88,7 @@ fn results_of_earlier_versions_are_read_shown_and_told_apart() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/reference");
     let read = |name: &str| Results::read(&folder.join(name)).unwrap();
     let (mnist, cifar) = (read("mnist-reference"), read("cifar10-part"));
-    assert!(show(&mnist).starts_with("mnist-reference: ") && mnist.manifest.compares.is_empty());
+    assert!(show(&mnist, METHODS).starts_with("mnist-reference: ") && mnist.manifest.compares.is_empty());
     assert!(diff(&mnist, &mnist).is_identical());
     let found = diff(&mnist, &cifar);
     assert_eq!((found.only_a.len(), found.only_b.len(), found.equal), (mnist.cells.len(), cifar.cells.len(), 0));

@@ -95,6 +95,9 @@ fn page(info: &MethodInfo) -> String {
     if !info.hooks.is_empty() {
         line(format!("\nhooks: {}", hooks(info)));
     }
+    if let Some(unit) = info.certifies {
+        line(format!("certifies answers against {}", unit.several()));
+    }
     if !info.verified.is_empty() {
         line("\nverified against".to_owned());
     }
@@ -125,6 +128,7 @@ pub(crate) fn json(info: &MethodInfo) -> serde_json::Value {
     serde_json::json!({
         "name": info.name, "kind": info.kind, "summary": info.summary, "version": info.version, "papers": info.papers,
         "family": info.family, "threat": info.threat, "surrogate": info.surrogate, "hooks": info.hooks,
+        "certifies": info.certifies,
         "verified": info.verified, "params": params,
     })
 }

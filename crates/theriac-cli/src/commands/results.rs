@@ -9,7 +9,7 @@ use theriac_lab::run::merge::{merge, shards_in};
 use theriac_report::Results as Read;
 
 use super::run::write_report;
-use super::{Failure, say};
+use super::{Failure, everything, say};
 
 #[derive(Args, Debug)]
 pub struct Results {
@@ -83,7 +83,7 @@ impl Results {
                     let rows = theriac_report::csv(&theriac_report::summarise(&results.cells))?;
                     say(&String::from_utf8_lossy(&rows))?;
                 } else {
-                    say(&theriac_report::show(&results))?;
+                    say(&theriac_report::show(&results, &everything()))?;
                 }
                 Ok(ExitCode::SUCCESS)
             }

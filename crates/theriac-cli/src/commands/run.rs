@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use theriac_core::Kind;
 use theriac_core::record::Manifest;
 use theriac_lab::files::FileError;
 use theriac_lab::run::{CELLS, CHECKPOINT_EVERY, GALLERY, MANIFEST};
 use theriac_lab::{Config, Options, Outcome, Plan, Throughput};
 
-use super::{Failure, Folders, Surroundings, duration, note, read_config, say};
+use super::{Failure, Folders, Surroundings, duration, everything, note, read_config, say};
 use crate::progress::{Progress, Show};
-use crate::workbench::{Workbench, methods};
+use crate::workbench::Workbench;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -155,7 +154,7 @@ impl Run {
         } else if !self.effort.quiet {
             if let Outcome::Finished(report) = outcome {
                 let results = theriac_report::Results::read(folder)?;
-                say(&theriac_report::table(&results.cells))?;
+                say(&theriac_report::table(&results.cells, &everything()))?;
                 note(format_args!("{outcome} in {}", duration(report.seconds)));
             } else {
                 note(format_args!("{outcome}"));
@@ -265,7 +264,7 @@ impl Report {
     pub fn execute(self) -> Result<ExitCode, Failure> {
         write_report(&self.folder)?;
         let results = theriac_report::Results::read(&self.folder)?;
-        say(&theriac_report::table(&results.cells))?;
+        say(&theriac_report::table(&results.cells, &everything()))?;
         note(format_args!("report: {}", self.folder.join("report.html").display()));
         Ok(ExitCode::SUCCESS)
     }
@@ -296,8 +295,6 @@ fn is_newer(page: &Path, manifest: &Path) -> bool {
 }
 
 pub fn write_report(folder: &Path) -> Result<(), Failure> {
-    let methods: Vec<_> =
-        [Kind::Dataset, Kind::Model, Kind::Attack, Kind::Defense].into_iter().flat_map(methods).collect();
-    theriac_report::write(folder, &methods)?;
+    theriac_report::write(folder, &everything())?;
     Ok(())
 }

@@ -10,7 +10,7 @@ pub mod scores;
 mod sweep;
 
 use theriac_core::record::MethodRecord;
-use theriac_core::{Kind, MethodInfo};
+use theriac_core::{Kind, MethodInfo, Unit};
 
 use crate::group::slug;
 use crate::plot::{PlotError, Sheet, stand_alone};
@@ -57,6 +57,11 @@ impl<'a> Methods<'a> {
     pub fn defense(self, name: &str) -> Option<&'a MethodInfo> {
         self.0.iter().copied().find(|info| info.kind == Kind::Defense && info.name == name)
     }
+
+    /// What the certificates of `defense` count.
+    pub fn unit(self, defense: &MethodRecord) -> Option<Unit> {
+        self.defense(&defense.name)?.certifies
+    }
 }
 
 /// All figures of one setting, in the order of the report.
@@ -69,7 +74,7 @@ pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotE
     all.extend(filters::figure(setting)?);
     all.extend(detection::figures(setting, methods)?);
     all.extend(scores::figures(setting, methods)?);
-    all.extend(certified::figure(setting, methods)?);
+    all.extend(certified::figures(setting, methods)?);
     all.extend(curves::figures(setting)?);
     all.extend(confusion::figures(setting, methods)?);
     Ok(all)

@@ -30,8 +30,11 @@ const MORE: [&str; 16] = [
     "false_alarm_rate",
     "damage_until_alarm",
     "test_loss",
-    "median_certified_radius",
+    RADIUS,
 ];
+
+/// A number of what the defense certifies against, which its own entry names.
+const RADIUS: &str = "median_certified_radius";
 
 /// Writes the section.
 pub fn section(
@@ -55,7 +58,7 @@ pub fn section(
     threat::attacks(out, &own, methods);
     for (index, setting) in section.settings.iter().zip(&own) {
         out.push_str(&format!("<h3>Results: {}</h3>\n", escape(&setting.label)));
-        table_of_results(out, setting);
+        table_of_results(out, setting, methods);
         poison_by_class(out, setting);
         inspections(out, setting);
         against_random_filter(out, setting);
@@ -80,7 +83,7 @@ fn figure(out: &mut String, figure: &Figure) {
     ));
 }
 
-fn table_of_results(out: &mut String, setting: &Setting) {
+fn table_of_results(out: &mut String, setting: &Setting, methods: Methods) {
     let has = |metric: &str| setting.groups.iter().any(|group| group.spread(metric).is_some());
     let more: Vec<_> = METRICS.iter().filter(|known| MORE.contains(&known.metric) && has(known.metric)).collect();
     let success = setting.groups.iter().any(|group| group.success().is_some());
@@ -121,7 +124,9 @@ fn table_of_results(out: &mut String, setting: &Setting) {
                 number(out, "asr", spread, kind.map(|kind| kind.short()).unwrap_or_default());
             }
             for known in &more {
-                number(out, known.metric, group.spread(known.metric), "");
+                let unit = methods.unit(group.defense()).filter(|_| known.metric == RADIUS);
+                let unit = unit.map(|unit| unit.to_string()).unwrap_or_default();
+                number(out, known.metric, group.spread(known.metric), &unit);
             }
             out.push_str("</tr>\n");
         }
@@ -135,7 +140,7 @@ fn number(out: &mut String, metric: &str, spread: Option<Spread>, kind: &str) {
         out.push_str("<td class=\"none\">-</td>");
         return;
     };
-    let counts = metric == "median_certified_radius";
+    let counts = metric == RADIUS;
     let write = |value: f64| match in_percent(metric) {
         true => percent(value),
         false if counts => format!("{value:.1}"),
