@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use theriac_core::MethodInfo;
 use theriac_core::files::{FileError, create_folder, write_atomically};
 
-use figures::{Figure, Methods, figures};
+use figures::{Figures, Methods};
 use setting::settings;
 
 pub use compare::{Comparison, comparisons, comparisons_csv};
@@ -61,7 +61,7 @@ pub struct Written {
     pub cells_csv: PathBuf,
     /// All cells, for data frames and databases.
     pub cells_parquet: PathBuf,
-    /// The figures, in the order of the report.
+    /// The figures.
     pub figures: Vec<PathBuf>,
     /// The report.
     pub report: PathBuf,
@@ -135,8 +135,7 @@ pub fn write(folder: &Path, methods: &[&MethodInfo]) -> Result<Written, ReportEr
     let methods = Methods(methods);
     let summaries = summarise(&results.cells);
     let settings = settings(&results.cells);
-    let figures: Vec<Vec<Figure>> =
-        settings.iter().map(|setting| figures(setting, methods)).collect::<Result<_, _>>()?;
+    let figures = Figures::draw(&settings, methods)?;
     let compared = comparisons(&results.cells, &results.manifest.compares);
     let page = html::page(&results, &settings, &compared, &figures, methods);
 
@@ -156,7 +155,7 @@ pub fn write(folder: &Path, methods: &[&MethodInfo]) -> Result<Written, ReportEr
     let drawings = folder.join("figures");
     create_folder(&drawings)?;
     let mut files = Vec::new();
-    for figure in figures.iter().flatten() {
+    for figure in figures.all() {
         let path = drawings.join(format!("{}.svg", figure.name));
         write_atomically(&path, figure.file().as_bytes())?;
         files.push(path);

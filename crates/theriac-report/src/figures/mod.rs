@@ -9,10 +9,12 @@ mod heat;
 pub mod scores;
 mod sweep;
 
+use std::collections::BTreeMap;
+
 use theriac_core::record::MethodRecord;
 use theriac_core::{Kind, MethodInfo, Unit};
 
-use crate::group::slug;
+use crate::group::{slug, unique};
 use crate::plot::{PlotError, Sheet, stand_alone};
 use crate::setting::Setting;
 
@@ -58,17 +60,48 @@ impl<'a> Methods<'a> {
         self.0.iter().copied().find(|info| info.kind == Kind::Defense && info.name == name)
     }
 
+    /// The registry entry of the data set called `name`.
+    pub fn dataset(self, name: &str) -> Option<&'a MethodInfo> {
+        self.0.iter().copied().find(|info| info.kind == Kind::Dataset && info.name == name)
+    }
+
     /// What the certificates of `defense` count.
     pub fn unit(self, defense: &MethodRecord) -> Option<Unit> {
         self.defense(&defense.name)?.certifies
     }
 }
 
+/// All figures of a report.
+pub struct Figures<'a> {
+    /// Those that compare the settings of an experiment, by its name.
+    pub across: BTreeMap<&'a str, Vec<Figure>>,
+    /// Those of each setting.
+    pub of_settings: Vec<Vec<Figure>>,
+}
+
+impl<'a> Figures<'a> {
+    /// Draws them.
+    ///
+    /// # Errors
+    /// When the drawing backend fails.
+    pub fn draw(settings: &[Setting<'a>], methods: Methods) -> Result<Self, PlotError> {
+        let mut across = BTreeMap::new();
+        for experiment in unique(settings.iter().map(|setting| setting.experiment)) {
+            let own: Vec<&Setting> = settings.iter().filter(|setting| setting.experiment == experiment).collect();
+            across.insert(experiment, sweep::across(&own, methods)?);
+        }
+        let of_settings = settings.iter().map(|setting| figures(setting, methods)).collect::<Result<_, _>>()?;
+        Ok(Self { across, of_settings })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Figure> {
+        self.across.values().chain(&self.of_settings).flatten()
+    }
+}
+
 /// All figures of one setting, in the order of the report.
-///
-/// # Errors
-/// When the drawing backend fails.
-pub fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {
+fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError> {
     let mut all = sweep::figures(setting, methods)?;
     all.extend(heat::figure(setting)?);
     all.extend(filters::figure(setting)?);

@@ -4,7 +4,7 @@ use theriac_core::record::{CellRecord, InspectRecord};
 
 use super::{Section, gallery, table, threat, unmeasured};
 use crate::control::{Advantage, Verdict, advantages};
-use crate::figures::{Figure, Methods};
+use crate::figures::{Figure, Figures, Methods};
 use crate::findings::against_random;
 use crate::group::{Group, matches};
 use crate::input::Results;
@@ -42,7 +42,7 @@ pub fn section(
     section: &Section,
     results: &Results,
     settings: &[Setting],
-    figures: &[Vec<Figure>],
+    figures: &Figures,
     methods: Methods,
 ) {
     let anchor = &section.anchor;
@@ -56,13 +56,18 @@ pub fn section(
         out.push_str("<p>No cell of this experiment was run.</p>\n");
     }
     threat::attacks(out, &own, methods);
+    let across = figures.across.get(section.name.as_str()).map_or(&[][..], Vec::as_slice);
+    if !across.is_empty() {
+        out.push_str("<h3>Settings compared</h3>\n");
+        across.iter().for_each(|drawn| figure(out, drawn));
+    }
     for (index, setting) in section.settings.iter().zip(&own) {
         out.push_str(&format!("<h3>Results: {}</h3>\n", escape(&setting.label)));
         table_of_results(out, setting, methods);
         poison_by_class(out, setting);
         inspections(out, setting);
         against_random_filter(out, setting);
-        for drawn in &figures[*index] {
+        for drawn in &figures.of_settings[*index] {
             figure(out, drawn);
         }
     }

@@ -12,7 +12,7 @@ mod unmeasured;
 use std::collections::BTreeSet;
 
 use crate::compare::Comparison;
-use crate::figures::{Figure, Methods};
+use crate::figures::{Figures, Methods};
 use crate::findings::findings;
 use crate::group::slug;
 use crate::input::Results;
@@ -21,12 +21,12 @@ use crate::setting::Setting;
 
 pub(crate) const STYLE: &str = include_str!("style.css");
 
-/// The whole page. `figures` holds those of each setting.
+/// The whole page.
 pub fn page(
     results: &Results,
     settings: &[Setting],
     compared: &[Comparison],
-    figures: &[Vec<Figure>],
+    figures: &Figures,
     methods: Methods,
 ) -> String {
     let manifest = &results.manifest;
