@@ -145,7 +145,7 @@ fn number(out: &mut String, metric: &str, spread: Option<Spread>, kind: &str) {
         out.push_str("<td class=\"none\">-</td>");
         return;
     };
-    let counts = metric == RADIUS;
+    let counts = [RADIUS, "detection_delay", "damage_until_alarm"].contains(&metric);
     let write = |value: f64| match in_percent(metric) {
         true => percent(value),
         false if counts => format!("{value:.1}"),
