@@ -36,6 +36,7 @@ theriac_core::registry! {
     mod random_noise;
     mod compromised_source;
     mod poisoned_checkpoint;
+    mod tampered_recipe;
     mod sra;
     mod architectural;
 }
