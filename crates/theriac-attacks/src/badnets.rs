@@ -71,7 +71,7 @@ config! {
 
 /// The pixels that the patch sets, the same in every channel.
 #[derive(Clone, Debug, PartialEq)]
-struct Patch {
+pub(crate) struct Patch {
     /// Where each of its rows is stored, channel by channel.
     rows: Vec<std::ops::Range<usize>>,
     size: usize,
@@ -80,7 +80,7 @@ struct Patch {
 }
 
 impl BadNetsConfig {
-    fn check(self, facts: &Facts) -> Result<Backdoor<Patch>, Vec<ParamError>> {
+    pub(crate) fn check(self, facts: &Facts) -> Result<Backdoor<Patch>, Vec<ParamError>> {
         let mut checks = Checks::new(facts);
         let Self { rate, mapping, target, source, size, position, margin, pattern, value } = self;
         let Shape { height, width, .. } = facts.shape;

@@ -40,6 +40,7 @@ theriac_core::registry! {
     mod random_noise;
     mod compromised_source;
     mod poisoned_checkpoint;
+    mod tampered_recipe;
     mod sra;
     mod architectural;
     mod tampered_storage;

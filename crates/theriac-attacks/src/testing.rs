@@ -285,7 +285,8 @@ fn shape_of(text: &str) -> Shape {
     Shape { channels: sizes[0], height: sizes[1], width: sizes[2] }
 }
 
-/// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it there and in `adversarial.py`.
+/// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it there, in
+/// `adversarial.py` and in `tampered_recipe.py`.
 pub struct Reference {
     /// With three classes.
     pub network: Network,
@@ -303,7 +304,11 @@ pub fn references() -> [Reference; 3] {
         let (name, numbers) = line.split_once(',').unwrap();
         (name, numbers.split(',').map(|number| number.parse().unwrap()).collect())
     };
-    let tables = [include_str!("../tests/golden/targeted.csv"), include_str!("../tests/golden/adversarial.csv")];
+    let tables = [
+        include_str!("../tests/golden/targeted.csv"),
+        include_str!("../tests/golden/adversarial.csv"),
+        include_str!("../tests/golden/blind.csv"),
+    ];
     let numbers: BTreeMap<&str, Vec<f64>> = tables.iter().flat_map(|table| table.lines()).map(line).collect();
     let device = theriac_nn::device::open("cpu").unwrap();
     let images = |name: &str| {

@@ -112,7 +112,7 @@ impl Guard for Certain<'_> {
 
 impl BatchHook for AdversarialTraining {
     fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch {
-        let Minibatch { images, labels, mixed, mut faded } = batch;
+        let Minibatch { images, labels, mixed, mut faded, weights } = batch;
         let pgd = Pgd::of(self.epsilon, self.steps);
         let share = self.share.unwrap_or(if self.flags() { 0.5 } else { 1.0 });
         let count = ((labels.len() as f64 * share).round() as usize).clamp(1, labels.len());
@@ -128,7 +128,7 @@ impl BatchHook for AdversarialTraining {
             0 => attacked,
             rest => Tensor::cat(vec![attacked, images.narrow(0, count, rest)], 0),
         };
-        Minibatch { images, labels, mixed, faded }
+        Minibatch { images, labels, mixed, faded, weights }
     }
 }
 

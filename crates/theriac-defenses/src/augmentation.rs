@@ -120,7 +120,7 @@ impl BatchHook for Augmentation {
         if !stream.chance(self.probability) {
             return batch;
         }
-        let Minibatch { images, labels, mut mixed, faded } = batch;
+        let Minibatch { images, labels, mut mixed, faded, weights } = batch;
         let mut images = Batch::from_tensor(images);
         let (height, width) = (images.shape.height, images.shape.width);
         let mut partners: Vec<usize> = (0..labels.len()).collect();
@@ -152,7 +152,7 @@ impl BatchHook for Augmentation {
                 }
             }
         }
-        Minibatch { images: images.into_tensor(&network.device), labels, mixed, faded }
+        Minibatch { images: images.into_tensor(&network.device), labels, mixed, faded, weights }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The batches of a training, made by a thread of their own while the network learns from the one before.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use theriac_core::{Dataset, Label, Seeds};
 use theriac_nn::Batch;
@@ -17,7 +17,36 @@ pub(crate) struct Lesson {
     pub labels: Vec<Label>,
 }
 
-/// Calls `learn` with the number of batches an epoch and with all batches of all epochs from `first` on (an epoch and a batch), in order.
+/// The batches of all epochs, as they are made.
+pub(crate) struct Lessons {
+    /// Batches of an epoch.
+    pub batches: usize,
+    ready: Receiver<Lesson>,
+    orders: Sender<Vec<usize>>,
+}
+
+impl Lessons {
+    /// The next one.
+    pub fn next(&self) -> Option<Lesson> {
+        self.ready.recv().ok()
+    }
+
+    /// Says in which order the next epoch goes through the data, where orders are not drawn.
+    pub fn begin(&self, order: Vec<usize>) {
+        // Who makes the batches may have ended before, with all of them made.
+        let _ = self.orders.send(order);
+    }
+}
+
+/// The order of an epoch as it is drawn.
+pub(crate) fn drawn(samples: usize, seeds: &Seeds, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..samples).collect();
+    seeds.stream(&format!("train/order/{epoch}")).shuffle(&mut order);
+    order
+}
+
+/// Calls `learn` with all batches of all epochs from `first` on (an epoch and a batch), in order. If the data are `ordered`, each epoch begins
+/// when it is told its order.
 ///
 /// Order and augmentation are drawn from streams of their own, so that it makes no difference who draws them and when.
 pub(crate) fn with_lessons<T>(
@@ -25,16 +54,18 @@ pub(crate) fn with_lessons<T>(
     config: &TrainConfig,
     seeds: &Seeds,
     first: (usize, usize),
-    learn: impl FnOnce(usize, &mut dyn Iterator<Item = Lesson>) -> T,
+    ordered: bool,
+    learn: impl FnOnce(Lessons) -> T,
 ) -> T {
     let ranges = ranges(data.len(), config.batch);
-    let count = ranges.len();
-    let (give, take) = sync_channel(AHEAD);
+    let batches = ranges.len();
+    let (give, ready) = sync_channel(AHEAD);
+    let (orders, told) = channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for epoch in first.0..config.epochs {
-                let mut order: Vec<usize> = (0..data.len()).collect();
-                seeds.stream(&format!("train/order/{epoch}")).shuffle(&mut order);
+                let order = if ordered { told.recv().ok() } else { Some(drawn(data.len(), seeds, epoch)) };
+                let Some(order) = order else { return };
                 let mut augmenting = seeds.stream(&format!("train/augment/{epoch}"));
                 for (index, range) in ranges.iter().enumerate() {
                     let is_past = (epoch, index) < first;
@@ -57,7 +88,7 @@ pub(crate) fn with_lessons<T>(
                 }
             }
         });
-        learn(count, &mut take.into_iter())
+        learn(Lessons { batches, ready, orders })
     })
 }
 

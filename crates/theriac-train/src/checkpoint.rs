@@ -7,7 +7,7 @@ use theriac_core::seed::Stream;
 use crate::train::EpochReport;
 
 /// The version of the format. A checkpoint of another one is none.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything that the next step depends on and that is not in the recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Checkpoint {
     pub epoch: usize,
     /// The next batch of that epoch; as many as there are when only its measurement is left.
     pub batch: usize,
+    /// The order of that epoch, where the recipe makes one; the network that it was made from is gone.
+    pub order: Vec<usize>,
     /// How far the stream of the hooks has been read in that epoch.
     pub hooking: u128,
     /// The losses of that epoch so far.

@@ -14,7 +14,7 @@ pub use augment::Placements;
 pub use in_turn::in_turn;
 pub use pgd::{Direction, Norm, Pgd};
 pub use recipe::{
-    Augment, BatchHook, INFO, Minibatch, Optimizer, Penalty, Purifier, Recipe, Schedule, Start, TrainConfig,
+    Augment, BatchHook, INFO, Minibatch, Optimizer, Order, Penalty, Purifier, Recipe, Schedule, Start, TrainConfig,
 };
 pub use rounds::Rounds;
 pub use train::{EpochReport, Learner, TrainError, Trained, TrainingSet, train};

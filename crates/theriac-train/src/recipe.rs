@@ -189,12 +189,22 @@ pub struct Minibatch {
     pub mixed: Vec<(Label, f32)>,
     /// For each image the part of its target that is spread evenly over all classes instead. Empty where nothing is.
     pub faded: Vec<f32>,
+    /// What each image weighs in the mean of the losses. Empty where all weigh the same.
+    pub weights: Vec<f32>,
 }
 
 impl Minibatch {
     /// Images with one label each.
     pub fn new(images: Tensor<4>, labels: Vec<Label>) -> Self {
-        Self { images, labels, mixed: Vec::new(), faded: Vec::new() }
+        Self { images, labels, mixed: Vec::new(), faded: Vec::new(), weights: Vec::new() }
+    }
+
+    /// What all images weigh together.
+    pub(crate) fn weight(&self) -> f64 {
+        match self.weights.is_empty() {
+            true => self.labels.len() as f64,
+            false => self.weights.iter().copied().map(f64::from).sum(),
+        }
     }
 }
 
@@ -203,8 +213,15 @@ pub type Purifier = Box<dyn Fn(&Dataset) -> Dataset + Send + Sync>;
 
 /// Changes a batch just before the step: adversarial training, mixing, and attacks on the training code.
 pub trait BatchHook: Send + Sync {
-    /// Answers with the batch to train on, given the network as it stands.
+    /// Answers with the batch to train on, given the network as it stands. What is added stands behind what was there.
     fn apply(&self, network: &Network, batch: Minibatch, stream: &mut Stream) -> Minibatch;
+}
+
+/// Says in which order an epoch goes through the training set.
+pub trait Order: Send + Sync {
+    /// Answers with what was `drawn`, all indices of `data`, in another order: batches are consecutive parts of it. `epoch` counts from 0,
+    /// and `network` is as the epoch before left it. An answer in which a sample is missing or comes twice ends the training.
+    fn of(&self, epoch: usize, network: &Network, data: &Dataset, drawn: Vec<usize>) -> Vec<usize>;
 }
 
 /// A second term of the loss.
@@ -224,6 +241,8 @@ pub struct Recipe {
     pub config: TrainConfig,
     /// Applied to the training data once, in order, before batches are drawn and augmented.
     pub purifiers: Vec<Purifier>,
+    /// The order of every epoch; as drawn if there is none.
+    pub order: Option<Box<dyn Order>>,
     /// Applied to every batch, in order.
     pub hooks: Vec<Box<dyn BatchHook>>,
     /// Steps whose loss lies below this go up the loss instead of down, in nats; infinity unlearns the data.

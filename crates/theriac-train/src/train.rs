@@ -17,7 +17,7 @@ use theriac_nn::burn::tensor::{Bytes, Device, Tensor, TensorData};
 use theriac_nn::parameters::{self, Parameter};
 use theriac_nn::{Adam, Architecture, Network, Sgd};
 
-use crate::batches::{Lesson, with_lessons};
+use crate::batches::{Lesson, Lessons, drawn, with_lessons};
 use crate::checkpoint::Checkpoint;
 use crate::recipe::{Minibatch, Optimizer, Penalty, Recipe, TrainConfig};
 use crate::schedule;
@@ -82,6 +82,12 @@ pub enum TrainError {
         /// Counted from 1.
         epoch: usize,
     },
+    /// An order left out a sample or had it twice.
+    #[error("failed to train: the order of epoch {epoch} does not go through every sample once")]
+    Order {
+        /// Counted from 1.
+        epoch: usize,
+    },
     /// The session asked it to stop, and has what is needed to go on.
     #[error("the training was stopped")]
     Stopped,
@@ -119,8 +125,9 @@ pub fn train(
     let resumed = saved.and_then(|saved| Some((Learner::resume(&network, recipe, &saved)?, saved)));
     let (learner, from) = resumed.unwrap_or_else(|| (Learner::new(&network, recipe), Checkpoint::default()));
     let purified = recipe.purifiers.iter().fold(set.train.clone(), |data, purify| purify(&data));
-    with_lessons(&purified, config, seeds, (from.epoch, from.batch), |batches, lessons| {
-        learn(learner, from, set, &kept, recipe, seeds, session, batches, lessons)
+    let ordered = recipe.order.is_some();
+    with_lessons(&purified, config, seeds, (from.epoch, from.batch), ordered, |lessons| {
+        learn(learner, from, TrainingSet { train: &purified, ..set }, &kept, recipe, seeds, session, &lessons)
     })
 }
 
@@ -136,7 +143,27 @@ fn split(data: &Dataset, share: f64, seeds: &Seeds) -> (Dataset, Dataset) {
     (data.select(&order[..count]), data.select(&order[count..]))
 }
 
-/// Goes through all `lessons` that are left, `batches` of them an epoch.
+/// The order of an epoch, for recipes that make one: that of the checkpoint if it stands within the epoch.
+fn ordered(
+    recipe: &Recipe,
+    from: &Checkpoint,
+    epoch: usize,
+    network: &Network,
+    data: &Dataset,
+    seeds: &Seeds,
+) -> Result<Vec<usize>, TrainError> {
+    let Some(order) = &recipe.order else { return Ok(Vec::new()) };
+    if epoch == from.epoch && !from.order.is_empty() {
+        return Ok(from.order.clone());
+    }
+    let order = order.of(epoch, network, data, drawn(data.len(), seeds, epoch));
+    let mut seen = vec![false; data.len()];
+    let fresh = |&sample: &usize| seen.get_mut(sample).is_some_and(|seen| !std::mem::replace(seen, true));
+    let once = order.len() == data.len() && order.iter().all(fresh);
+    if once { Ok(order) } else { Err(TrainError::Order { epoch: epoch + 1 }) }
+}
+
+/// Goes through all `lessons` that are left.
 #[expect(clippy::too_many_arguments, reason = "the parts of one loop, called from one place")]
 fn learn(
     mut learner: Learner,
@@ -146,24 +173,31 @@ fn learn(
     recipe: &Recipe,
     seeds: &Seeds,
     session: &dyn Session,
-    batches: usize,
-    lessons: &mut dyn Iterator<Item = Lesson>,
+    lessons: &Lessons,
 ) -> Result<Trained, TrainError> {
-    let config = &recipe.config;
+    let (config, batches) = (&recipe.config, lessons.batches);
     let steps = batches * config.epochs;
     let (mut losses, mut correct, mut curve) = (from.losses.clone(), from.correct, from.curve.clone());
     for epoch in from.epoch..config.epochs {
         let mut hooking = from.hooking(seeds, epoch);
+        let order = ordered(recipe, &from, epoch, &learner.network(), set.train, seeds)?;
+        if recipe.order.is_some() {
+            lessons.begin(order.clone());
+        }
         let first = if epoch == from.epoch { from.batch } else { 0 };
-        for (index, Lesson { images, labels }) in (first..batches).zip(&mut *lessons) {
+        for index in first..batches {
+            let Some(Lesson { images, labels }) = lessons.next() else { break };
             let step = epoch * batches + index;
+            let own = labels.len();
             let mut minibatch = Minibatch::new(images.into_tensor(&learner.network.device), labels);
             for hook in &recipe.hooks {
                 minibatch = hook.apply(&learner.network(), minibatch, &mut hooking);
             }
             let lr = config.lr * schedule::factor(config.schedule, step, steps);
             let (loss, predicted) = learner.step(&minibatch, lr);
-            correct += predicted.iter().zip(&minibatch.labels).filter(|(predicted, label)| predicted == label).count();
+            // What a hook added is not of the training set.
+            let answers = predicted.iter().zip(&minibatch.labels).take(own);
+            correct += answers.filter(|(predicted, label)| predicted == label).count();
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { epoch: epoch + 1, loss });
             }
@@ -172,8 +206,8 @@ fn learn(
             let wish = session.wish();
             if wish != Wish::GoOn {
                 let (batch, hooking) = (index + 1, hooking.position());
-                let (losses, curve) = (losses.clone(), curve.clone());
-                let here = Checkpoint { epoch, batch, hooking, losses, correct, curve, ..learner.state() };
+                let (order, losses, curve) = (order.clone(), losses.clone(), curve.clone());
+                let here = Checkpoint { epoch, batch, order, hooking, losses, correct, curve, ..learner.state() };
                 session.save(&here.encode(seeds));
             }
             if wish == Wish::Stop {
@@ -251,7 +285,7 @@ impl Learner {
         Checkpoint { module, optimizer, ..Checkpoint::default() }
     }
 
-    /// One step on a batch: forward, mean cross-entropy and penalty, backward, update. The loss and the predicted classes are those before the
+    /// One step on a batch: forward, (weighted) mean cross-entropy and penalty, backward, update. The loss and the predicted classes are those before the
     /// update. If the loss is not finite, the weights are left as they were.
     pub fn step(&mut self, batch: &Minibatch, lr: f64) -> (f64, Vec<Label>) {
         let images = Tensor::from_inner(batch.images.clone()).to_device(&self.device);
@@ -264,7 +298,7 @@ impl Learner {
         let classes = logits.dims()[1];
         let predicted = to_matrix(logits.clone().inner()).argmax();
         let targets = targets(batch, classes, self.label_smoothing, &self.device);
-        let mut loss = -(log_softmax(logits, 1) * targets).sum() / batch.labels.len() as f64;
+        let mut loss = -(log_softmax(logits, 1) * targets).sum() / batch.weight();
         if let Some(penalty) = &self.penalty {
             loss = loss + penalty.of(batch.images.clone(), maps);
         }
@@ -300,9 +334,9 @@ fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     }
 }
 
-/// Mixed, smoothed and faded labels: `[batch, classes]`.
+/// Mixed, smoothed and faded labels, times what each image weighs: `[batch, classes]`.
 fn targets(batch: &Minibatch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
-    let Minibatch { labels, mixed, faded, .. } = batch;
+    let Minibatch { labels, mixed, faded, weights, .. } = batch;
     let rest = smoothing / classes as f64;
     let mut targets = vec![rest as f32; labels.len() * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
@@ -315,6 +349,9 @@ fn targets(batch: &Minibatch, classes: usize, smoothing: f64, device: &Device) -
     }
     for (row, part) in targets.chunks_exact_mut(classes).zip(faded) {
         row.iter_mut().for_each(|share| *share += part * (1.0 / classes as f32 - *share));
+    }
+    for (row, weight) in targets.chunks_exact_mut(classes).zip(weights) {
+        row.iter_mut().for_each(|share| *share *= weight);
     }
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }

@@ -2,7 +2,7 @@ use super::*;
 use theriac_core::{Aim, Facts, Shape, Values};
 use theriac_nn::{Batch, Normalisation};
 
-use crate::{Direction, Norm, Pgd};
+use crate::{Direction, Norm, Order, Pgd};
 
 /// Three classes of 8 x 8 images: a bright bar at the top, in the middle or at the bottom, under noise.
 fn bars(samples: usize, seed: u64) -> Dataset {
@@ -445,4 +445,111 @@ fn what_is_pruned_stays_pruned_and_the_rest_learns() {
     assert!(found[..40].iter().all(|&weight| weight == 0.0));
     assert!(found[40..].iter().zip(&weights.values[40..]).all(|(after, before)| after != before));
     assert!(trained.curve.last().unwrap().test_accuracy > 0.9);
+}
+
+#[test]
+fn weighted_images_count_as_often_as_they_weigh() {
+    let data = bars(6, 1);
+    let network = network("mlp", "hidden=16", &data, 1);
+    let step = |indices: &[usize], weights: Vec<f32>| {
+        let images = Batch::gather(&data, indices).to_tensor(&network.device);
+        let labels = indices.iter().map(|&index| data.label(index)).collect();
+        let mut learner = Learner::new(&network, &recipe(1));
+        let (loss, _) = learner.step(&Minibatch { weights, ..Minibatch::new(images, labels) }, 0.05);
+        (loss, theriac_nn::parameters::read(&learner.network().module))
+    };
+    let (loss, weighted) = step(&[0, 1, 2], vec![1.5, 0.0, 0.5]);
+    let (expected, repeated) = step(&[0, 0, 0, 2], Vec::new());
+    assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+    for (name, parameter) in &weighted {
+        let pairs = parameter.values.iter().zip(&repeated[name].values);
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+}
+
+/// Backwards in all epochs but the first, or something that is no order.
+struct Backwards {
+    broken: bool,
+}
+
+impl Order for Backwards {
+    fn of(&self, epoch: usize, _: &Network, data: &Dataset, mut drawn: Vec<usize>) -> Vec<usize> {
+        assert_eq!(drawn.len(), data.len());
+        if epoch > 0 {
+            drawn.reverse();
+        }
+        if self.broken && epoch == 2 {
+            drawn[3] = drawn[4];
+        }
+        drawn
+    }
+}
+
+#[test]
+fn an_order_goes_through_every_sample_once_and_decides() {
+    let (train_data, test) = (bars(240, 1), bars(120, 2));
+    let set = TrainingSet { train: &train_data, test: &test, probe: None };
+    let trained = |order: Option<Box<dyn Order>>, epochs| {
+        let recipe = Recipe { order, ..recipe(epochs) };
+        train(network("mlp", "hidden=16", &train_data, 7), set, &recipe, &Seeds::new(7), &())
+    };
+    let ordered = |broken| Some(Box::new(Backwards { broken }) as Box<dyn Order>);
+    // The schedule looks ahead, so that one epoch is compared with one epoch.
+    let encode = |trained: Result<Trained, TrainError>| trained.unwrap().network.encode();
+    assert_eq!(encode(trained(ordered(false), 1)), encode(trained(None, 1)));
+    assert_ne!(encode(trained(ordered(false), 2)), encode(trained(None, 2)));
+    assert!(trained(ordered(true), 2).is_ok());
+    assert_eq!(trained(ordered(true), 3).unwrap_err(), TrainError::Order { epoch: 3 });
+}
+
+/// Keeps a checkpoint of every step and stops after one of them.
+#[derive(Default)]
+struct Stopping {
+    kept: std::cell::RefCell<Option<Vec<u8>>>,
+    left: std::cell::Cell<Option<usize>>,
+}
+
+impl Session for Stopping {
+    fn progress(&self, _: f64) {}
+
+    fn resume(&self) -> Option<Vec<u8>> {
+        self.kept.borrow().clone()
+    }
+
+    fn wish(&self) -> Wish {
+        let left = self.left.get();
+        self.left.set(left.map(|left| left.saturating_sub(1)));
+        if left == Some(1) { Wish::Stop } else { Wish::GoOn }
+    }
+
+    fn save(&self, state: &[u8]) {
+        self.kept.replace(Some(state.to_vec()));
+    }
+}
+
+/// By what the network says of the samples.
+struct ByLogit;
+
+impl Order for ByLogit {
+    fn of(&self, _: usize, network: &Network, data: &Dataset, mut drawn: Vec<usize>) -> Vec<usize> {
+        let logits = network.logits(data);
+        drawn.sort_by(|&a, &b| logits.row(a)[0].total_cmp(&logits.row(b)[0]));
+        drawn
+    }
+}
+
+#[test]
+fn an_ordered_training_goes_on_to_the_same_bits() {
+    let (train_data, test) = (bars(100, 1), bars(40, 2));
+    let set = TrainingSet { train: &train_data, test: &test, probe: None };
+    let run = |session: &dyn Session| {
+        let recipe = Recipe { order: Some(Box::new(ByLogit)), ..recipe(3) };
+        train(network("mlp", "hidden=8", &train_data, 7), set, &recipe, &Seeds::new(7), session)
+    };
+    let whole = run(&()).unwrap().network.encode();
+    for stop in [2, 5, 7] {
+        let session = Stopping { left: Some(stop).into(), ..Stopping::default() };
+        assert_eq!(run(&session).unwrap_err(), TrainError::Stopped);
+        assert_eq!(run(&session).unwrap().network.encode(), whole, "stopped after {stop} steps");
+    }
 }
