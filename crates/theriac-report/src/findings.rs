@@ -148,6 +148,7 @@ fn defense_sentence(
         let what = if group.spread("flagged").is_some() { "poison" } else { "triggered inputs" };
         parts.push(format!("finds {} of the {what}{}", percent_words(&found), alarms.unwrap_or_default()));
     }
+    parts.extend(monitor_words(group));
     parts.extend(certificate_words(group, methods.unit(defense)));
     if parts.is_empty() {
         return None;
@@ -160,6 +161,27 @@ fn defense_sentence(
         text.push_str(&sentence);
     }
     Some(text)
+}
+
+/// `raises an alarm about 10 of 10, after 0.4 rounds on average`, or that it never does.
+fn monitor_words(group: &Group) -> Option<String> {
+    let noticed: Vec<f64> = group.ok().filter_map(|cell| cell.metrics.get("detected").copied()).collect();
+    let (count, all) = (noticed.iter().filter(|noticed| **noticed > 0.0).count(), noticed.len());
+    if all == 0 {
+        return None;
+    }
+    let false_alarms = group.spread("false_alarm_rate");
+    let false_alarms = false_alarms.map(|rate| format!(" (false alarms: {} of the rounds)", percent_words(&rate)));
+    let false_alarms = false_alarms.unwrap_or_default();
+    Some(match group.spread("detection_delay") {
+        Some(delay) => {
+            let rounds = plain((delay.mean * 10.0).round() / 10.0);
+            format!(
+                "raises an alarm about {count} of {all}, {rounds} rounds after the attack began on average{false_alarms}"
+            )
+        }
+        None => format!("NEVER raises an alarm about it ({all} of {all} go unnoticed){false_alarms}"),
+    })
 }
 
 /// `certifies 92.0 % of the test set against one hostile source (half of it against 2)`.
@@ -250,6 +272,24 @@ mod tests {
         assert!(found.len() == 2 && found[1].starts_with("source at size 3 reaches"), "{found:#?}");
         let [one, two] = [3, 5].map(|class| victims(json!({"target": class, "rate": 0.1}), "asr", 0.9));
         assert_eq!(told(&[one, two].concat()).len(), 2);
+    }
+
+    #[test]
+    fn a_monitor_tells_how_soon_it_noticed_or_that_it_never_did() {
+        let source = method("source", json!({"rate": 0.1}));
+        let watched = |metrics: &[(&str, f64)]| {
+            let [none, monitor] = ["none", "monitor"].map(|name| method(name, json!({})));
+            let victims = victims(json!({"rate": 0.1}), "asr", 0.9);
+            let cells = (1..=3).map(|seed| crate::toy::cell(&source, &monitor, seed, metrics));
+            let cells: Vec<CellRecord> =
+                victims.into_iter().map(|cell| CellRecord { defense: none.clone(), ..cell }).chain(cells).collect();
+            let settings = settings(&cells);
+            findings(&settings[0], Methods(&[&SOURCE])).remove(0).defenses.concat()
+        };
+        let never = watched(&[("detected", 0.0), ("false_alarm_rate", 0.0)]);
+        assert!(never.contains("NEVER raises an alarm about it (3 of 3 go unnoticed) (false alarms: 0.0 %"), "{never}");
+        let soon = watched(&[("detected", 1.0), ("detection_delay", 2.0)]);
+        assert!(soon.contains("raises an alarm about 3 of 3, 2 rounds after the attack began on average"), "{soon}");
     }
 
     #[test]
