@@ -2,6 +2,7 @@
 
 mod backdoor;
 mod common;
+mod dense;
 mod one_image;
 mod pattern;
 mod planting;
@@ -37,6 +38,7 @@ theriac_core::registry! {
     mod compromised_source;
     mod poisoned_checkpoint;
     mod tampered_recipe;
+    mod handcrafted;
     mod sra;
     mod architectural;
 }
