@@ -41,6 +41,7 @@ theriac_core::registry! {
     mod handcrafted;
     mod sra;
     mod architectural;
+    mod bit_flip;
 }
 
 /// One line of the registry.

@@ -286,8 +286,8 @@ fn shape_of(text: &str) -> Shape {
 }
 
 /// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it there, in
-/// `adversarial.py`, in `tampered_recipe.py` and, by numpy, in
-/// `handcrafted.py`.
+/// `adversarial.py`, in `tampered_recipe.py` and, by numpy, in `handcrafted.py` and
+/// `bit_flip.py`.
 pub struct Reference {
     /// With three classes.
     pub network: Network,
@@ -308,6 +308,7 @@ pub fn references() -> [Reference; 3] {
     let tables = [
         include_str!("../tests/golden/targeted.csv"),
         include_str!("../tests/golden/adversarial.csv"),
+        include_str!("../tests/golden/bit_flip.csv"),
         include_str!("../tests/golden/blind.csv"),
         include_str!("../tests/golden/handcrafted.csv"),
     ];
