@@ -3,6 +3,7 @@
 mod backdoor;
 mod common;
 mod delivery;
+mod dense;
 mod one_image;
 mod pattern;
 mod planting;
@@ -41,11 +42,13 @@ theriac_core::registry! {
     mod compromised_source;
     mod poisoned_checkpoint;
     mod tampered_recipe;
+    mod handcrafted;
     mod sra;
     mod architectural;
     mod tampered_storage;
     mod split_view;
     mod frontrunning;
+    mod bit_flip;
 }
 
 /// One line of the registry.

@@ -96,10 +96,10 @@ const BATCH: usize = 32;
 const CLEAR: f32 = 0.5;
 
 /// A layer in which channels are replaced: its name, and whether it is a convolution.
-type Layer = (String, bool);
+pub(crate) type Layer = (String, bool);
 
 /// The network's name in the registry and in the paths of its weights, and its layers before the last one.
-fn layers(network: &Network) -> Result<(&'static str, &'static str, Vec<Layer>), AttackError> {
+pub(crate) fn layers(network: &Network) -> Result<(&'static str, &'static str, Vec<Layer>), AttackError> {
     match network.module {
         Architecture::Cnn(_) => {
             let named = [("conv1", true), ("conv2", true), ("hidden", false)];

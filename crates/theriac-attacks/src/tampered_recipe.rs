@@ -39,6 +39,14 @@
 //! # Verified against
 //! `scripts/verify/tampered_recipe.py`: the two losses, s, the sum and all weights after a step by PyTorch in double precision; all
 //! orders by numpy from the same losses. Training refuses an order that leaves out a sample or repeats one.
+//!
+//! # Cost
+//! `blind` trains on twice as many images, and a balance that is not given takes the gradients of both losses before each step. `batch-order` reads the
+//! training set once an epoch. `augmentation` costs nothing that could be noticed.
+//!
+//! # When it fails
+//! A defense that trains in code of its own, as most repairs do, trains without the attacker. What `batch-order` is worth: see
+//! `experiments/scenarios/hostile-code.md`.
 
 mod blind;
 mod order;

@@ -286,7 +286,8 @@ fn shape_of(text: &str) -> Shape {
 }
 
 /// A network of `scripts/verify/targeted.py` for images in the toy's shape, and what PyTorch computes with it there, in
-/// `adversarial.py` and in `tampered_recipe.py`.
+/// `adversarial.py`, in `tampered_recipe.py` and, by numpy, in `handcrafted.py` and
+/// `bit_flip.py`.
 pub struct Reference {
     /// With three classes.
     pub network: Network,
@@ -307,7 +308,9 @@ pub fn references() -> [Reference; 3] {
     let tables = [
         include_str!("../tests/golden/targeted.csv"),
         include_str!("../tests/golden/adversarial.csv"),
+        include_str!("../tests/golden/bit_flip.csv"),
         include_str!("../tests/golden/blind.csv"),
+        include_str!("../tests/golden/handcrafted.csv"),
     ];
     let numbers: BTreeMap<&str, Vec<f64>> = tables.iter().flat_map(|table| table.lines()).map(line).collect();
     let device = theriac_nn::device::open("cpu").unwrap();
