@@ -31,7 +31,8 @@
 //! leads back to the data before. The ledger has a second opinion of its own, `scripts/verify/ledger.py`.
 //!
 //! # Cost
-//! One hash of each sample and a few of each changed one: below a second for 60,000 images.
+//! The ledger is written once and verified once or twice, a few hashes for each sample. For 8,000 digits that took 0.9 s in a development build
+//! on a busy machine.
 //!
 //! # When it fails
 //! Integrity is not honesty. Wrong labels that an annotator enters, and poison that a supplier delivers, are what the ledger says; the audit
