@@ -199,7 +199,7 @@ pub const METRICS: &[MetricWords] = &[
     },
     MetricWords {
         metric: "detection_delay",
-        title: "Detection delay (rounds)",
+        title: "Detection delay in rounds",
         definition: "Rounds from the first that the attacker reached to the first with an alarm, where there was one; 0 is the same round.",
     },
     MetricWords {
@@ -209,7 +209,7 @@ pub const METRICS: &[MetricWords] = &[
     },
     MetricWords {
         metric: "damage_until_alarm",
-        title: "Damage until alarm (rounds)",
+        title: "Damage until alarm in rounds",
         definition: "The attack's success above what it was before, or the accuracy lost where nothing is triggered, summed over the rounds until the alarm or the end.",
     },
 ];

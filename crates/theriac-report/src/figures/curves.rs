@@ -2,16 +2,19 @@
 
 use theriac_core::record::EpochRecord;
 
-use super::{Figure, Topic, band_words, columns, topics};
+use super::{Figure, Topic, band_words, columns, timeline, topics};
 use crate::group::{Group, NONE};
 use crate::plot::{Axis, Chart, Curve, Dash, Panel, PlotError, Point, Style};
 use crate::setting::Setting;
 use crate::spread::Spread;
 use crate::words::Success;
 
-/// A panel for each variant of each attack, of the undefended victim.
+/// A panel for each variant of each attack, of the undefended victim. Where there is one entry a round, the timeline shows it.
 pub fn figures(setting: &Setting) -> Result<Vec<Figure>, PlotError> {
     let mut figures = Vec::new();
+    if timeline::rounds(setting).is_some() {
+        return Ok(figures);
+    }
     for topic in topics(setting) {
         figures.extend(figure(setting, &topic)?);
     }
@@ -27,31 +30,7 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
     let mut seeds = Vec::new();
     for variant in &topic.attacks {
         let Some(group) = setting.undefended(variant) else { continue };
-        let accuracy = curve(group, "clean accuracy", Style::series(0), |epoch| Some(epoch.test_accuracy));
-        let Some(accuracy) = accuracy else { continue };
-        let last = accuracy.points.last().map_or(1.0, |point| point.x);
-        let mut curves = vec![accuracy];
-        let kind = group.success();
-        let validated =
-            curve(group, "accuracy on kept training data", Style::series(4), |epoch| epoch.validation_accuracy);
-        curves.extend(validated);
-        let place = Success::ALL.iter().position(|success| Some(*success) == kind).unwrap_or_default();
-        let success = kind.map_or("attack success", Success::name);
-        curves.extend(curve(group, success, Style::series(1 + place), |epoch| epoch.attack_success));
-        if let Some(clean) = setting.clean().filter(|clean| clean.attack() != *variant) {
-            let style = Style::reference(Dash::Long);
-            curves.extend(curve(clean, "clean accuracy, clean model", style, |epoch| Some(epoch.test_accuracy)));
-        }
-        for curve in &mut curves {
-            seeds.push(curve.runs.len());
-            curve.runs.clear();
-        }
-        panels.push(Panel {
-            title: topic.panel(setting, variant),
-            x: Axis::epochs(last as usize),
-            y: Axis::whole_percent("fraction of inputs (%)"),
-            curves,
-        });
+        panels.extend(panel(setting, group, topic.panel(setting, variant), "epoch", &mut seeds));
     }
     if panels.is_empty() {
         return Ok(None);
@@ -67,6 +46,27 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
     let columns = columns(panels.len()).max(2);
     let sheet = Chart { panels, columns, square: false }.sheet();
     Figure::draw(&sheet, topic.name(setting, "training"), title, caption).map(Some)
+}
+
+/// What one victim does after each epoch or round. Puts the number of seeds of each curve among `seeds`.
+pub fn panel(setting: &Setting, group: &Group, title: String, turn: &str, seeds: &mut Vec<usize>) -> Option<Panel> {
+    let accuracy = curve(group, "clean accuracy", Style::series(0), |epoch| Some(epoch.test_accuracy))?;
+    let last = accuracy.points.last().map_or(1.0, |point| point.x);
+    let mut curves = vec![accuracy];
+    let kind = group.success();
+    curves.extend(curve(group, "accuracy on kept training data", Style::series(4), |epoch| epoch.validation_accuracy));
+    let place = Success::ALL.iter().position(|success| Some(*success) == kind).unwrap_or_default();
+    let success = kind.map_or("attack success", Success::name);
+    curves.extend(curve(group, success, Style::series(1 + place), |epoch| epoch.attack_success));
+    if let Some(clean) = setting.clean().filter(|clean| clean.attack() != group.attack()) {
+        let style = Style::reference(Dash::Long);
+        curves.extend(curve(clean, "clean accuracy, clean model", style, |epoch| Some(epoch.test_accuracy)));
+    }
+    for curve in &mut curves {
+        seeds.push(curve.runs.len());
+        curve.runs.clear();
+    }
+    Some(Panel { title, x: Axis::turns(turn, last as usize), y: Axis::whole_percent("fraction of inputs (%)"), curves })
 }
 
 fn curve(group: &Group, name: &str, style: Style, value: impl Fn(&EpochRecord) -> Option<f64>) -> Option<Curve> {

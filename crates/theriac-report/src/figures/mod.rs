@@ -8,6 +8,7 @@ mod filters;
 mod heat;
 pub mod scores;
 mod sweep;
+mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -108,6 +109,7 @@ fn figures(setting: &Setting, methods: Methods) -> Result<Vec<Figure>, PlotError
     all.extend(detection::figures(setting, methods)?);
     all.extend(scores::figures(setting, methods)?);
     all.extend(certified::figures(setting, methods)?);
+    all.extend(timeline::figures(setting)?);
     all.extend(curves::figures(setting)?);
     all.extend(confusion::figures(setting, methods)?);
     Ok(all)

@@ -73,10 +73,10 @@ impl Axis {
         Self { label: format!("{label}{scale}"), low, high, logarithmic, ticks }
     }
 
-    /// Epochs from 1 to `last`.
-    pub fn epochs(last: usize) -> Self {
+    /// Epochs or rounds from 1 to `last`.
+    pub fn turns(label: &str, last: usize) -> Self {
         let last = last.max(2);
-        Self { low: 0.8, high: last as f64 + 0.2, ..Self::whole_numbers("epoch", 1, last) }
+        Self { low: 0.8, high: last as f64 + 0.2, ..Self::whole_numbers(label, 1, last) }
     }
 
     /// Whole numbers from 0 to `last`.
@@ -109,6 +109,11 @@ impl Axis {
         let write = |tick: f64| if tick.abs() >= 1e6 { format!("{tick:e}") } else { format!("{tick:.digits$}") };
         let ticks = multiples.map(|tick| (tick, write(tick))).collect();
         Self { label: label.to_owned(), low, high: low + span, logarithmic: false, ticks }
+    }
+
+    /// The ends.
+    pub fn range(&self) -> (f64, f64) {
+        (self.low, self.high)
     }
 
     /// Whether `value` lies between the ends.
@@ -154,9 +159,9 @@ mod tests {
         assert_eq!((texts(&narrow).first(), texts(&narrow).last()), (Some(&"95"), Some(&"100")));
         assert_eq!(texts(&Axis::whole_percent("")), ["0", "20", "40", "60", "80", "100"]);
         assert!(texts(&Axis::points("", [-0.02, 0.9])).contains(&"0"));
-        assert_eq!(texts(&Axis::epochs(6)), ["1", "2", "3", "4", "5", "6"]);
+        assert_eq!(texts(&Axis::turns("epoch", 6)), ["1", "2", "3", "4", "5", "6"]);
         assert_eq!(texts(&Axis::counts("", 125)), ["0", "20", "40", "60", "80", "100", "120"]);
-        assert_eq!(texts(&Axis::epochs(50)), ["5", "10", "15", "20", "25", "30", "35", "40", "45", "50"]);
+        assert_eq!(texts(&Axis::turns("epoch", 50)), ["5", "10", "15", "20", "25", "30", "35", "40", "45", "50"]);
     }
 
     #[test]
