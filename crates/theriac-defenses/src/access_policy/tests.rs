@@ -68,7 +68,7 @@ fn what_was_withdrawn_does_not_happen() {
         assert_eq!(denied, expected, "{withdrawn}");
         let all = withdrawn.contains("insert") && withdrawn.contains("remove");
         let gone = withdrawn != "remove@store" && !all;
-        assert_eq!(after.position(SampleId(20)).is_none(), true, "what comes back comes under a new id");
+        assert!(after.position(SampleId(20)).is_none(), "what comes back comes under a new id");
         let twenty = (0..after.len()).any(|at| after.image(at) == before.image(20));
         assert_eq!(twenty, !gone, "{withdrawn}");
         let eleven = after.position(SampleId(11)).unwrap();
