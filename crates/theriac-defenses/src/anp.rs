@@ -35,7 +35,8 @@
 //!
 //! # When it fails
 //! On `cnn`, which has no batch normalisation, it does not remove a patch from MNIST at the thresholds that were tried:
-//! `experiments/repairs`. It has not been measured on the large networks with thousands of neurons that the paper prunes.
+//! `experiments/repairs`, with a curve over its strength on CIFAR-10, where a small `resnet` of a few hundred channels keeps 52 to 97 % of the
+//! success. It has not been measured on the large networks with thousands of neurons that the paper prunes.
 
 use std::collections::BTreeMap;
 
