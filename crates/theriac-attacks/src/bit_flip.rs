@@ -40,7 +40,8 @@
 //! # When it fails
 //! With too few bits the trigger has to be heard over what the same neurons say of clean images, and accuracy pays for it: see
 //! `experiments/scenarios/hostile-code.md`. `resnet`, which has one fully connected layer, is refused. A checksum of the weights
-//! that is computed again while they serve notices any flip.
+//! that is computed again while they serve notices any flip. A large exponent can make answers infinite for inputs that the search did not
+//! look at, and such a network cannot be measured: with 20 bits two of five on MNIST, with 40 four of five.
 
 mod search;
 
