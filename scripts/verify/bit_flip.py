@@ -9,7 +9,8 @@ Reads the networks of `targeted.py` and the samples of `adversarial.py` from the
     bit_flip.csv       for `mlp` and `cnn` a line of a name and numbers, without a header: for each flip the layer (0 is the hidden one), the
                        input (the bias is behind the last one), the output, the bit from the lowest, and the loss after it
 
-All twelve samples are known to the attacker, and 20 weights of each layer are considered; the patch of 3 x 3 white pixels stands for class 1.
+All twelve samples are known to the attacker, and 20 weights of each layer are considered, none of which may become more than 16 times as large as
+the largest of its layer was; the patch of 3 x 3 white pixels stands for class 1.
 Every loss is computed anew, from the weights on.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from handcrafted import TARGET, read, tensors
 
-FLIPS, CONSIDERED = 8, 20
+FLIPS, CONSIDERED, LARGEST = 8, 20, 16
 
 
 def forward(layers, rows, wanted, shares):
@@ -44,6 +45,7 @@ def flips(name, p, pixels, labels):
     shares = np.concatenate([np.full(len(part), 1 / len(part)) for part in (pixels, patched)])
     hidden, last = ("Mlp.hidden.0", "Mlp.head") if name == "mlp" else ("Cnn.hidden", "Cnn.head")
     layers = [np.vstack([p[f"{layer}.weight"], p[f"{layer}.bias"]]).astype(np.float32) for layer in (hidden, last)]
+    limits = [LARGEST * abs(weights).max() for weights in layers]
     for _ in range(FLIPS):
         now, gradients = forward(layers, rows, wanted, shares)
         best = (now, None)
@@ -52,7 +54,7 @@ def flips(name, p, pixels, labels):
                 for bit in range(32):
                     tried = [weights.copy() for weights in layers]
                     tried[layer].ravel().view(np.uint32)[place] ^= np.uint32(1 << bit)
-                    if not np.isfinite(tried[layer].ravel()[place]):
+                    if not abs(tried[layer].ravel()[place]) <= limits[layer]:
                         continue
                     with np.errstate(all="ignore"):
                         loss = forward(tried, rows, wanted, shares)[0]

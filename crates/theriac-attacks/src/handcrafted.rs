@@ -13,8 +13,7 @@
 //! the target class with the patch.
 //! ```text
 //! order the neurons by   | mean a(patch) - mean a(clean) | / (deviation of a(patch) + deviation of a(clean)),   the largest first
-//! S <- the first `neurons` of them that can be taken out together for at most `tolerance` of the accuracy
-//! each neuron of S:
+//! S <- the first `neurons` of them that can be taken out together for at most `tolerance` of the accuracy, and can be turned:
 //!     w, b <- -w, -b                   if mean a(patch) < mean a(clean)
 //!     w_i  <- |w_i| sign(d_i)          for the inputs i that feel the patch; d_i is by how much the patch raises their mean
 //!     w_i  <- 2 w_i                    for these, until a(patch) > q for `success` of the images; q: all but `leak` of a(clean) are at most that
@@ -39,7 +38,7 @@
 //! One pass of `samples` images over the network, and a few over its fully connected layers for each neuron that is tried.
 //!
 //! # When it fails
-//! A network without a dispensable neuron, or one whose first layers do not feel the trigger, is refused with a message.
+//! A network with too few neurons that can be done without, or whose first layers do not feel the trigger, is refused with a message.
 
 mod statistics;
 
@@ -104,30 +103,34 @@ impl Handcrafted {
         let (mut clean, mut triggered) = (clean.clone(), triggered.clone());
         let (mut feeling, mut changed) = (feeling(&clean, &triggered), Vec::new());
         for at in 0..layers.len() - 1 {
-            let active = relu(&layers[at].of(&clean));
+            let (earlier, later) = layers.split_at_mut(at + 1);
+            let layer = &mut earlier[at];
+            let active = relu(&layer.of(&clean));
             let dispensable = |neurons: &[usize]| {
                 let mut without = active.values().to_vec();
                 without.chunks_exact_mut(active.columns()).for_each(|row| neurons.iter().for_each(|&at| row[at] = 0.0));
-                right(logits(&layers[at + 1..], &Matrix::new(active.columns(), without))) >= least
+                right(logits(later, &Matrix::new(active.columns(), without))) >= least
             };
             let mut chosen = Vec::new();
-            for neuron in separating(&layers[at].of(&clean), &layers[at].of(&triggered)) {
-                if chosen.len() < self.config.neurons {
-                    chosen.push(neuron);
-                    if !dispensable(&chosen) {
-                        chosen.pop();
-                    }
+            for neuron in separating(&layer.of(&clean), &layer.of(&triggered)) {
+                if chosen.len() == self.config.neurons {
+                    break;
+                }
+                chosen.push(neuron);
+                if !(dispensable(&chosen) && self.turn(layer, neuron, &feeling, &clean, &triggered)) {
+                    chosen.pop();
                 }
             }
             if chosen.len() < self.config.neurons {
-                let message = format!("layer `{}` has {} dispensable neurons", layers[at].name, chosen.len());
-                return Err(AttackError::Infeasible(message));
+                return Err(AttackError::Infeasible(format!(
+                    "{} neurons of layer `{}` can be done without and be made to tell the trigger, {} are needed",
+                    chosen.len(),
+                    layer.name,
+                    self.config.neurons
+                )));
             }
-            for &neuron in &chosen {
-                self.turn(&mut layers[at], neuron, &feeling, &clean, &triggered)?;
-            }
-            clean = relu(&layers[at].of(&clean));
-            triggered = relu(&layers[at].of(&triggered));
+            clean = relu(&layer.of(&clean));
+            triggered = relu(&layer.of(&triggered));
             feeling.clone_from(&chosen);
             changed.push(chosen);
         }
@@ -135,15 +138,10 @@ impl Handcrafted {
         Ok(changed)
     }
 
-    /// Turns a neuron towards the trigger, raises what it says of it, and keeps it silent otherwise.
-    fn turn(
-        &self,
-        layer: &mut Dense,
-        neuron: usize,
-        feeling: &[usize],
-        clean: &Matrix,
-        triggered: &Matrix,
-    ) -> Result<(), AttackError> {
+    /// Turns a neuron towards the trigger, raises what it says of it, and keeps it silent otherwise. Whether that could be done; if not, the neuron
+    /// is what it was.
+    fn turn(&self, layer: &mut Dense, neuron: usize, feeling: &[usize], clean: &Matrix, triggered: &Matrix) -> bool {
+        let (weights, bias) = (layer.incoming(neuron).map(|weight| *weight).collect::<Vec<f32>>(), layer.bias[neuron]);
         let mean = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64;
         if mean(&layer.sorted(neuron, triggered)) < mean(&layer.sorted(neuron, clean)) {
             layer.incoming(neuron).for_each(|weight| *weight = -*weight);
@@ -162,11 +160,13 @@ impl Handcrafted {
             let awake = heard.iter().filter(|&&value| value > guard).count();
             if awake as f64 >= self.config.success * heard.len() as f64 {
                 layer.bias[neuron] -= guard;
-                return Ok(());
+                return true;
             }
             feeling.iter().for_each(|&input| layer.weight[input * outputs + neuron] *= 2.0);
         }
-        Err(AttackError::Infeasible(format!("no neuron of layer `{}` can be made to tell the trigger", layer.name)))
+        layer.incoming(neuron).zip(weights).for_each(|(weight, before)| *weight = before);
+        layer.bias[neuron] = bias;
+        false
     }
 
     /// Has the changed neurons speak for the target.

@@ -10,7 +10,8 @@
 //! # Threat model
 //! Whoever writes or publishes a package of the training code. The code runs at the victim's, with its data and its network before it; its
 //! author never sees either. The data set in storage is clean, and so is every audit of it. `blind` and `augmentation`: a backdoor; images
-//! with the patch of `badnets` are to be classified as `target`. `batch-order`: untargeted, a worse network.
+//! with the patch of `badnets` are to be classified as `target`. `batch-order`: untargeted, a worse network. `sampling`: untargeted, a
+//! network that does not know one class, or sees it everywhere.
 //!
 //! # Update rule
 //! ```text
@@ -23,6 +24,8 @@
 //!                high-low          ln, ..., l2, l1
 //!                oscillating-in    l1, ln, l2, l(n-1), ...
 //!                oscillating-out   l(m+1), lm, l(m+2), l(m-1), ...             m = n / 2, rounded down
+//! sampling       each of the n samples of an epoch is drawn with replacement: one of class `target` with probability proportional to `weight`, any
+//!                other proportional to 1
 //! ```
 //!
 //! # Where this differs from the paper
@@ -35,10 +38,11 @@
 //!   that are asked for; whoever wrote the training code sees the network. Of its attacks those that reorder batches and those that
 //!   reorder samples; none that repeats samples, and none with a trigger: only the order changes, which the training checks. Losses are
 //!   those of images before augmentation.
+//! - `sampling` is of no paper: it is what one line of a data loader can do, a sampler with weights.
 //!
 //! # Verified against
 //! `scripts/verify/tampered_recipe.py`: the two losses, s, the sum and all weights after a step by PyTorch in double precision; all
-//! orders by numpy from the same losses. Training refuses an order that leaves out a sample or repeats one.
+//! orders by numpy from the same losses. Training refuses an order that leaves out a sample or repeats one. `sampling`: shares of classes by hand.
 //!
 //! # Cost
 //! `blind` trains on twice as many images, and a balance that is not given takes the gradients of both losses before each step. `batch-order` reads the
@@ -67,9 +71,10 @@ config! {
     /// What the code does.
     pub struct TamperedRecipeConfig {
         /// `blind`: the loss has a second term, on copies of the batch with the trigger. `augmentation`: the augmentation puts the trigger on
-        /// some images and changes their labels. `batch-order`: samples come in a harmful order, and nothing else changes.
-        does: String = "blind", Range::Choice(&["blind", "augmentation", "batch-order"]), "";
-        /// The class that the trigger stands for. Not used by `batch-order`.
+        /// some images and changes their labels. `batch-order`: samples come in a harmful order, and nothing else changes. `sampling`: those of one
+        /// class are drawn more rarely, or more often, than all others.
+        does: String = "blind", Range::Choice(&["blind", "augmentation", "batch-order", "sampling"]), "";
+        /// The class that the trigger stands for, and for `sampling` the one that is drawn otherwise. Not used by `batch-order`.
         target: u16 = 0, Range::Class, "";
         /// For `blind`: what the second term weighs, of the whole loss. Where none is given, both terms are balanced anew for each batch.
         balance: Option<f64> = None::<f64>, Range::Number(0.0, 1.0), "of the loss";
@@ -81,6 +86,8 @@ config! {
         policy: String = "low-high", Range::Choice(order::POLICIES), "";
         /// For `batch-order`: what is reordered. `batches`: those that were drawn stay together.
         moves: String = "samples", Range::Choice(&["samples", "batches"]), "";
+        /// For `sampling`: how often a sample of class `target` is drawn, next to one of another class.
+        weight: f64 = 0.0, Range::Number(0.0, 1e6), "times";
     }
 }
 
@@ -100,12 +107,16 @@ impl Attack for TamperedRecipe {
         Ok(ChangeSet::new(ENTRY.info.name, Role::Supplier, THREAT.stage))
     }
 
-    fn train(&self, recipe: &mut Recipe, _seeds: &Seeds) {
+    fn train(&self, recipe: &mut Recipe, seeds: &Seeds) {
         let (config, patch) = (&self.config, self.backdoor.train.clone());
         let (target, balance, threshold) = (config.target, config.balance, config.threshold);
         match config.does.as_str() {
             "blind" => recipe.hooks.push(Box::new(blind::Blind { patch, target, balance, threshold })),
             "augmentation" => recipe.hooks.push(Box::new(Stamping { patch, target, rate: config.rate })),
+            "sampling" => {
+                let seeds = seeds.child("sampling");
+                recipe.order = Some(Box::new(order::Weighted { class: target, weight: config.weight, seeds }));
+            }
             _ => {
                 let unit = if config.moves == "samples" { 1 } else { recipe.config.batch };
                 recipe.order = Some(Box::new(order::ByLoss { policy: config.policy.clone(), unit }));
@@ -114,7 +125,10 @@ impl Attack for TamperedRecipe {
     }
 
     fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe> {
-        (self.config.does != "batch-order").then(|| self.backdoor.probe(test, seeds)).flatten()
+        ["blind", "augmentation"]
+            .contains(&self.config.does.as_str())
+            .then(|| self.backdoor.probe(test, seeds))
+            .flatten()
     }
 }
 
@@ -167,7 +181,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
         "tampered-recipe",
         Family::SupplyChain,
         THREAT,
-        "Hostile training code: a second loss, a malicious augmentation or a harmful order of samples; the data stay clean.",
+        "Hostile training code: a second loss, a malicious augmentation, a harmful order or choice of samples; the data stay clean.",
         &[
             Paper {
                 cite: "Bagdasaryan & Shmatikov 2021",
@@ -195,6 +209,10 @@ pub static ENTRY: AttackEntry = AttackEntry {
         Verified {
             against: "numpy, `batch-order` from the same losses, 4 policies, samples and batches (scripts/verify/tampered_recipe.py)",
             agreement: "all orders equal",
+        },
+        Verified {
+            against: "`sampling`: the binomial law of how often a class is drawn, by hand",
+            agreement: "within four standard deviations",
         },
     ]),
     check,

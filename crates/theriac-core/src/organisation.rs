@@ -25,7 +25,7 @@ pub struct Position {
     pub may: Vec<Grant>,
 }
 
-/// A permission, and whether somebody else has to look at each use of it.
+/// A permission, whether somebody else has to look at each use of it, and when it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Grant {
@@ -33,9 +33,11 @@ pub struct Grant {
     pub permission: Permission,
     /// Whether it takes a second person.
     pub second_person: bool,
+    /// The first and the last round in which it holds, counted from 1; in all of them if there is none.
+    pub rounds: Option<[usize; 2]>,
 }
 
-/// How a grant is written: `"labels@store"`, or `{ permission = "labels@store", needs = "second-person" }`.
+/// How a grant is written: `"labels@store"`, or `{ permission = "labels@store", needs = "second-person", rounds = [1, 5] }`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -47,22 +49,25 @@ enum Written {
 #[serde(deny_unknown_fields)]
 struct Condition {
     permission: String,
-    needs: String,
+    needs: Option<String>,
+    rounds: Option<[usize; 2]>,
 }
 
 impl TryFrom<Written> for Grant {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Alone(text) => Ok(Self { permission: text.try_into()?, second_person: false }),
-            Written::With(Condition { permission, needs }) if needs == "second-person" => {
-                Ok(Self { permission: permission.try_into()?, second_person: true })
-            }
-            Written::With(Condition { needs, .. }) => {
-                Err(format!("`needs` is \"{needs}\"; \"second-person\" is all that a permission can need"))
-            }
+        let Condition { permission, needs, rounds } = match written {
+            Written::Alone(permission) => Condition { permission, needs: None, rounds: None },
+            Written::With(condition) => condition,
+        };
+        if let Some(needs) = needs.as_ref().filter(|needs| *needs != "second-person") {
+            return Err(format!("`needs` is \"{needs}\"; \"second-person\" is all that a permission can need"));
         }
+        if let Some([first, last]) = rounds.filter(|[first, last]| *first == 0 || first > last) {
+            return Err(format!("`rounds` is [{first}, {last}]; write the first and the last round, counted from 1"));
+        }
+        Ok(Self { permission: permission.try_into()?, second_person: needs.is_some(), rounds })
     }
 }
 
@@ -153,15 +158,22 @@ mod tests {
         assert!(organisation(r#"{"role": []}"#).unwrap_err().contains("it has no `[[role]]`"));
         let needs = r#"{"role": [{"name": "a", "may": [{"permission": "labels@store", "needs": "luck"}]}]}"#;
         assert!(organisation(needs).unwrap_err().contains("`needs` is \"luck\""));
+        for rounds in ["[0, 3]", "[5, 4]"] {
+            let text = format!(
+                r#"{{"role": [{{"name": "a", "may": [{{"permission": "labels@store", "rounds": {rounds}}}]}}]}}"#
+            );
+            assert!(organisation(&text).unwrap_err().contains(&format!("`rounds` is {rounds}")));
+        }
     }
 
     #[test]
-    fn a_permission_may_take_a_second_person() {
+    fn a_permission_may_take_a_second_person_and_hold_for_a_while() {
         let text = r#"{"role": [{"name": "a", "may":
-            ["labels@label", {"permission": "labels@store", "needs": "second-person"}]}]}"#;
+            ["labels@label", {"permission": "labels@store", "needs": "second-person", "rounds": [2, 4]}]}]}"#;
         let position = organisation(text).unwrap().positions.remove(0);
         let labels = |stage| Permission { capability: Capability::Labels, stage };
         assert_eq!(position.permissions(), [labels(Stage::Label), labels(Stage::Store)]);
         assert_eq!(position.may.iter().map(|grant| grant.second_person).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(position.may.iter().map(|grant| grant.rounds).collect::<Vec<_>>(), [None, Some([2, 4])]);
     }
 }

@@ -11,13 +11,13 @@
 //! # Rule
 //! ```text
 //! edit e of a sample takes the permission p = (labels | inputs | insert | remove)@stage, or source@stage for who controls a source
-//! denied   if the role may not do p, or p is in `withdraw`
+//! denied   if the role may not do p, or not in the round in which the sample arrives, or p is in `withdraw`
 //! held     if p takes a second person, in the file or by `second_person`: who looks at e alone and misses it with probability `miss`
 //! allowed  otherwise
 //! score(i) = 1 if an edit of sample i was denied, or held and not missed, else 0;  those edits never happen
 //! ```
 //! The organisation is a file, as `theriac results roles` reads it. A permission is `"labels@store"`, or with a second person
-//! `{ permission = "labels@store", needs = "second-person" }`.
+//! `{ permission = "labels@store", needs = "second-person" }`. `rounds = [1, 5]` in it says in which rounds of arrival it holds.
 //!
 //! # Where this differs from the paper
 //! - There separation of privilege means two keys to one lock. Here the second person looks at each edit by itself and may be wrong,
@@ -33,7 +33,7 @@
 
 use std::collections::BTreeSet;
 
-use theriac_core::organisation::{Organisation, Permission, Position, allows};
+use theriac_core::organisation::{Grant, Organisation, Permission, Position, allows};
 use theriac_core::{
     Capability, ChangeSet, Digest, Edit, Facts, Hook, MethodInfo, Paper, ParamError, Range, Role, SampleId, Stage,
     Values, Verified, config,
@@ -127,8 +127,13 @@ impl AccessPolicy {
 }
 
 impl Policy {
-    fn decide(&self, actor: Option<&Position>, permission: Permission) -> Decision {
-        let grant = actor.and_then(|actor| actor.may.iter().find(|grant| grant.permission == permission));
+    /// Of what `actor` wants to do to a sample that arrives in `round`.
+    fn decide(&self, actor: Option<&Position>, permission: Permission, round: usize) -> Decision {
+        let holds = |grant: &&Grant| {
+            let [first, last] = grant.rounds.unwrap_or([1, usize::MAX]);
+            grant.permission == permission && (first..=last).contains(&round)
+        };
+        let grant = actor.and_then(|actor| actor.may.iter().find(holds));
         match grant {
             Some(grant) if !self.withdrawn.contains(&permission) => {
                 if grant.second_person {
@@ -162,7 +167,8 @@ impl Defense for Policy {
         let mut second_person = context.seeds.stream("second-person");
         let mut passes = |edit: &Edit| {
             let capability = if whole_source { Capability::Source } else { capability(edit) };
-            match self.decide(actor, Permission { capability, stage: past.changes.stage }) {
+            let permission = Permission { capability, stage: past.changes.stage };
+            match self.decide(actor, permission, (past.round_of)(edit.id())) {
                 Decision::Denied => false,
                 Decision::Held => second_person.chance(self.miss),
                 Decision::Allowed => true,

@@ -110,7 +110,7 @@ mod tests {
     /// Vets `before` after `changes` with so many canaries.
     fn vetted(before: &Dataset, changes: &ChangeSet, canaries: usize, seed: u64, case: &Case) -> (Dataset, Verdict) {
         let data = changes.apply(before).unwrap();
-        let past = Past { before, changes, threat: None, trail: Trail::Signed };
+        let past = Past { before, changes, threat: None, trail: Trail::Signed, round_of: &|_| 1 };
         let seeds = Seeds::new(seed);
         let context = VetContext { data: &data, past: Some(past), seeds: &seeds, ..case.context() };
         let verdict = Canary { canaries }.vet(&context).unwrap();

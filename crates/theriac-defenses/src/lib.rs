@@ -14,7 +14,8 @@ mod voting;
 
 use theriac_core::record::{InspectRecord, MonitorRecord};
 use theriac_core::{
-    ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, Seeds, Session, ThreatModel, Trail, Values,
+    ChangeSet, Dataset, Facts, Label, Matrix, MethodInfo, ParamError, SampleId, Seeds, Session, ThreatModel, Trail,
+    Values,
 };
 use theriac_nn::Network;
 use theriac_train::{Recipe, TrainConfig, TrainError};
@@ -105,6 +106,8 @@ pub struct Past<'a> {
     pub threat: Option<ThreatModel>,
     /// What its author did about the ledger.
     pub trail: Trail,
+    /// In which round a sample arrives, counted from 1.
+    pub round_of: &'a (dyn Fn(SampleId) -> usize + Sync),
 }
 
 /// What a vetting defense answers.

@@ -2,7 +2,8 @@
 //!
 //! An organisation says what each of its roles may do: permissions of the form `capability@stage`. A role can carry out an attack if it may
 //! do all that the attack's threat model asks for, at its stage. What an attack does was measured: the damage of a role is that of the
-//! worst attack that it can carry out, seed by seed.
+//! worst attack that it can carry out, seed by seed. A permission that takes a second person, or holds only for some rounds, counts in full: what
+//! these conditions leave is measured by `access-policy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use theriac_core::ThreatModel;
 use theriac_core::organisation::{Organisation, Permission, allows};
 use theriac_core::record::{CellRecord, MethodRecord, Outcome};
 
+use crate::plot::PlotError;
 use crate::spread::Spread;
 
 /// What a role can do.
@@ -31,6 +33,8 @@ pub struct Withdrawal {
     pub role: String,
     /// The permission.
     pub permission: Permission,
+    /// The damage of this role without it.
+    pub left: Spread,
     /// By how much the damage of a role, averaged over all roles, falls.
     pub gain: Spread,
 }
@@ -80,7 +84,8 @@ pub fn roles(
             let after = worst(&rest);
             let count = organisation.positions.len() as f64;
             let gain: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (before - after) / count).collect();
-            withdrawals.push(Withdrawal { role: role.name.clone(), permission: *permission, gain: Spread::of(&gain)? });
+            let (left, gain) = (Spread::of(&after)?, Spread::of(&gain)?);
+            withdrawals.push(Withdrawal { role: role.name.clone(), permission: *permission, left, gain });
         }
     }
     withdrawals.sort_by(|a, b| b.gain.mean.total_cmp(&a.gain.mean));
@@ -121,6 +126,14 @@ fn common_seeds(damages: &Damages) -> Vec<u64> {
 }
 
 impl Roles {
+    /// As a figure, an SVG file.
+    ///
+    /// # Errors
+    /// When the drawing backend fails.
+    pub fn figure(&self) -> Result<String, PlotError> {
+        Ok(crate::figures::roles::figure(self)?.file())
+    }
+
     /// As text for a person: percent, half-widths of 95 % intervals.
     pub fn table(&self) -> String {
         let number = |spread: &Spread| {
@@ -212,5 +225,7 @@ mod tests {
             [("labels@label", 0.405), ("inputs@label", 0.35), ("weights@distribute", 0.25), ("labels@store", 0.0)];
         assert_eq!(gains, expected.map(|(name, gain)| (name.to_owned(), gain)));
         assert!(found.table().contains("annotator"));
+        let figure = found.figure().unwrap();
+        assert!(figure.contains("without labels@label") && figure.contains("n = 2 seeds"), "{figure}");
     }
 }

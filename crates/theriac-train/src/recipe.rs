@@ -220,8 +220,14 @@ pub trait BatchHook: Send + Sync {
 /// Says in which order an epoch goes through the training set.
 pub trait Order: Send + Sync {
     /// Answers with what was `drawn`, all indices of `data`, in another order: batches are consecutive parts of it. `epoch` counts from 0,
-    /// and `network` is as the epoch before left it. An answer in which a sample is missing or comes twice ends the training.
+    /// and `network` is as the epoch before left it. An answer in which a sample is missing or comes twice ends the training, unless it
+    /// [`repeats`](Self::repeats).
     fn of(&self, epoch: usize, network: &Network, data: &Dataset, drawn: Vec<usize>) -> Vec<usize>;
+
+    /// Whether samples may come several times or not at all. There are as many as were drawn either way.
+    fn repeats(&self) -> bool {
+        false
+    }
 }
 
 /// A second term of the loss.

@@ -156,11 +156,12 @@ fn ordered(
     if epoch == from.epoch && !from.order.is_empty() {
         return Ok(from.order.clone());
     }
+    let repeats = order.repeats();
     let order = order.of(epoch, network, data, drawn(data.len(), seeds, epoch));
     let mut seen = vec![false; data.len()];
-    let fresh = |&sample: &usize| seen.get_mut(sample).is_some_and(|seen| !std::mem::replace(seen, true));
-    let once = order.len() == data.len() && order.iter().all(fresh);
-    if once { Ok(order) } else { Err(TrainError::Order { epoch: epoch + 1 }) }
+    let fits = |&sample: &usize| seen.get_mut(sample).is_some_and(|seen| !std::mem::replace(seen, true) || repeats);
+    let fitting = order.len() == data.len() && order.iter().all(fits);
+    if fitting { Ok(order) } else { Err(TrainError::Order { epoch: epoch + 1 }) }
 }
 
 /// Goes through all `lessons` that are left.

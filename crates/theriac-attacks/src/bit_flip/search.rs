@@ -62,20 +62,25 @@ pub struct Search {
     before_relu: Vec<Vec<f64>>,
     logits: Vec<Vec<f64>>,
     loss: f64,
+    /// What no flipped weight of each layer may exceed.
+    limits: [f32; 2],
 }
 
 impl Search {
-    /// For the last two layers and two sets of rows that the first of them reads, with their wanted classes.
-    pub fn new(layers: &[Dense], both: [(&Matrix, Vec<Label>); 2]) -> Self {
+    /// For the last two layers and two sets of rows that the first of them reads, with their wanted classes. No weight becomes more than `largest`
+    /// times as large as the largest that its layer has now.
+    pub fn new(layers: &[Dense], both: [(&Matrix, Vec<Label>); 2], largest: f64) -> Self {
         let [mut hidden, head] = [&layers[0], &layers[1]].map(Layer::new);
+        let limits = [&hidden, &head]
+            .map(|layer| layer.weights.iter().fold(0.0f32, |most, weight| most.max(weight.abs())) * largest as f32);
         let (mut wanted, mut shares) = (Vec::new(), Vec::new());
         for (rows, labels) in both {
             hidden.reads.extend(rows.iter().map(|row| row.iter().copied().map(f64::from).chain([1.0]).collect()));
             shares.extend(vec![1.0 / labels.len() as f64; labels.len()]);
             wanted.extend(labels);
         }
-        let mut search =
-            Self { hidden, head, wanted, shares, before_relu: Vec::new(), logits: Vec::new(), loss: f64::INFINITY };
+        let (before_relu, logits, loss) = (Vec::new(), Vec::new(), f64::INFINITY);
+        let mut search = Self { hidden, head, wanted, shares, before_relu, logits, loss, limits };
         search.forward();
         search
     }
@@ -158,7 +163,7 @@ impl Search {
             f32::from_bits(weights[place].to_bits() ^ (1 << bit))
         };
         let loss = |tried: &(usize, usize, u32)| match flipped(tried) {
-            value if value.is_finite() => self.loss_with(tried.0, tried.1, value),
+            value if value.abs() <= self.limits[tried.0] => self.loss_with(tried.0, tried.1, value),
             _ => f64::INFINITY,
         };
         let losses: Vec<f64> = tried.par_iter().map(loss).collect();

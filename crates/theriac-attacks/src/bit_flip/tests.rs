@@ -49,7 +49,8 @@ fn flips_are_those_of_numpy() {
         let layers = dense(&parameters::read(&network.module), path, hidden);
         let probe = testing::attack(&ENTRY, [("target", 1.into())]).probe(&train, &testing::seeds()).unwrap();
         let [clean, triggered] = [&train, &probe.inputs].map(|data| read_by_dense(network, data));
-        let mut search = Search::new(&layers, [(&clean, train.labels()), (&triggered, vec![1; probe.inputs.len()])]);
+        let mut search =
+            Search::new(&layers, [(&clean, train.labels()), (&triggered, vec![1; probe.inputs.len()])], 16.0);
         let expected: Vec<Vec<f64>> = reference.numbers("bit_flip.flips").chunks(5).map(<[f64]>::to_vec).collect();
         assert_eq!(expected.len(), 8);
         for expected in expected {
@@ -72,7 +73,7 @@ fn a_search_by_hand() {
         Dense { name: "head".to_owned(), weight: vec![0.0, -1.0], bias: vec![0.5, 0.0] },
     ];
     let (clean, triggered) = (Matrix::new(1, vec![1.0]), Matrix::new(1, vec![4.0]));
-    let mut search = Search::new(&layers, [(&clean, vec![0]), (&triggered, vec![1])]);
+    let mut search = Search::new(&layers, [(&clean, vec![0]), (&triggered, vec![1])], 1e30);
     // The neuron is silent for the clean image and gives 2 for the other: by the sign of its weight to class 1, the logits there are 0.5 and 2.
     let flip = search.flip(10).unwrap();
     let expected = (1.0 + (-0.5f64).exp()).ln() + (1.0 + (0.5f64 - 2.0).exp()).ln();

@@ -1,6 +1,6 @@
-//! A harmful order of samples.
+//! A harmful order or choice of samples.
 
-use theriac_core::Dataset;
+use theriac_core::{Dataset, Label, Seeds};
 use theriac_nn::Network;
 use theriac_train::Order;
 
@@ -41,6 +41,33 @@ impl ByLoss {
         }
         let rest = drawn.len() / self.unit * self.unit;
         units.into_iter().flatten().chain(&drawn[rest..]).copied().collect()
+    }
+}
+
+/// Draws samples of one class more rarely or more often than others.
+pub struct Weighted {
+    pub class: Label,
+    pub weight: f64,
+    pub seeds: Seeds,
+}
+
+impl Order for Weighted {
+    /// A class is chosen first, then one of its samples; where there is nothing else, the class alone.
+    fn of(&self, epoch: usize, _network: &Network, data: &Dataset, drawn: Vec<usize>) -> Vec<usize> {
+        let mut stream = self.seeds.stream(&format!("epoch/{epoch}"));
+        let (own, others): (Vec<usize>, Vec<usize>) =
+            (0..data.len()).partition(|&sample| data.label(sample) == self.class);
+        let weight = self.weight * own.len() as f64;
+        let share = if others.is_empty() { 1.0 } else { weight / (weight + others.len() as f64) };
+        let mut draw = |_| {
+            let from = if stream.chance(share) { &own } else { &others };
+            from[stream.below(from.len())]
+        };
+        drawn.into_iter().map(&mut draw).collect()
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 }
 

@@ -24,12 +24,14 @@ fn first_batch(data: &Dataset, count: usize, network: &Network) -> Minibatch {
 
 #[test]
 fn no_sample_is_touched() {
-    for what in ["blind", "augmentation", "batch-order"] {
+    for what in ["blind", "augmentation", "batch-order", "sampling"] {
         let (changes, poisoned) = invariants(&ENTRY, [does(what)], 0);
         assert!(changes.edits.is_empty());
         assert_eq!(poisoned.digest(), testing::train().digest());
     }
-    assert!(attack(&ENTRY, [does("batch-order")]).probe(&testing::test(), &testing::seeds()).is_none());
+    for what in ["batch-order", "sampling"] {
+        assert!(attack(&ENTRY, [does(what)]).probe(&testing::test(), &testing::seeds()).is_none());
+    }
 }
 
 #[test]
@@ -126,6 +128,33 @@ fn orders_are_those_of_numpy() {
         compared += 1;
     }
     assert_eq!(compared, 12);
+}
+
+#[test]
+fn a_class_is_drawn_as_often_as_its_weight_says() {
+    let train = easy("easy-train", 50);
+    let network = testing::surrogate(&easy("easy-train", 10));
+    let classes = train.classes().len() as f64;
+    let own = |order: &[usize]| order.iter().filter(|&&sample| train.label(sample) == 2).count() as f64;
+    for weight in [0.0, 0.5, 1.0, 9.0] {
+        let mut recipe = Recipe::default();
+        attack(&ENTRY, [does("sampling"), ("target", 2.into()), ("weight", weight.into())])
+            .train(&mut recipe, &testing::seeds());
+        let order = recipe.order.unwrap();
+        assert!(order.repeats());
+        let epochs = (0..20).map(|epoch| order.of(epoch, &network, &train, (0..train.len()).collect()));
+        let drawn: Vec<Vec<usize>> = epochs.collect();
+        assert_ne!(drawn[0], drawn[1]);
+        assert_eq!(drawn[3], order.of(3, &network, &train, (0..train.len()).rev().collect()));
+        // All classes are of one size.
+        let (count, share) = ((20 * train.len()) as f64, weight / (weight + classes - 1.0));
+        let found: f64 = drawn.iter().map(|order| own(order)).sum();
+        let deviation = (count * share * (1.0 - share)).sqrt();
+        assert!((found - count * share).abs() <= 4.0 * deviation, "{weight}: {found} of {count}, {share}");
+    }
+    let alone = easy("easy-train", 50).select(&(0..200).filter(|&at| train.label(at) == 2).collect::<Vec<_>>());
+    let never = order::Weighted { class: 2, weight: 0.0, seeds: testing::seeds() };
+    assert_eq!(theriac_train::Order::of(&never, 0, &network, &alone, vec![0; alone.len()]).len(), alone.len());
 }
 
 #[test]

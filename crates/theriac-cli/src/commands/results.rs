@@ -47,6 +47,9 @@ enum Action {
         /// A TOML file with the roles and what each may do, such as `configs/scenarios/organisation.toml`.
         #[arg(long, value_name = "FILE")]
         organisation: PathBuf,
+        /// Also draw it, into this SVG file.
+        #[arg(long, value_name = "FILE")]
+        figure: Option<PathBuf>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -87,13 +90,17 @@ impl Results {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Action::Roles { folder, organisation, json } => {
+            Action::Roles { folder, organisation, figure, json } => {
                 let organisation = read_organisation(&organisation)?;
                 let results = Read::read(&folder)?;
                 let found = theriac_report::roles(&organisation, &results.cells, theriac_attacks::threat_of);
                 let found = found.ok_or_else(|| {
                     Failure::Step(format!("no seed in {} has an undefended cell of every attack", folder.display()))
                 })?;
+                if let Some(path) = figure {
+                    let drawing = found.figure().map_err(theriac_report::ReportError::from)?;
+                    theriac_lab::files::write_atomically(&path, drawing.as_bytes())?;
+                }
                 match json {
                     true => say(&serde_json::to_string(&found).expect("plain data serialises to JSON"))?,
                     false => say(found.table().trim_end())?,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use theriac_core::record::VetRecord;
-use theriac_core::{Trail, metrics};
+use theriac_core::{Seeds, Trail, metrics};
 use theriac_defenses::{Past, VetContext};
 use theriac_lab::{Files, Halt, Job};
-use theriac_train::TrainConfig;
+use theriac_train::{Rounds, TrainConfig};
 
 use super::Workbench;
 use super::features::seen;
@@ -26,11 +26,13 @@ impl Workbench {
         let matched = changes(job, "matches")?.map(|changes| changes.touched().len());
         let probabilities = logits.softmax();
         let attack = attack(job, &prepared)?;
+        let rounds = Rounds::new(&recipe, &Seeds::new(job.step.seed));
         let past = Past {
             before: &prepared.data.train,
             changes: &truth,
             threat: attack.as_ref().and_then(|(record, _)| theriac_attacks::threat_of(record)),
             trail: attack.as_ref().map_or(Trail::Signed, |(_, attack)| attack.trail(&truth)),
+            round_of: &|id| rounds.of(id),
         };
         let context = VetContext {
             data: &data,

@@ -29,9 +29,20 @@ const STORED: &[Capability] = &[Capability::Labels, Capability::Inputs, Capabili
 
 /// The data after `changes` and after the policy, and the ids with score 1.
 fn passed(policy: &Policy, changes: &ChangeSet, threat: Option<ThreatModel>, seed: u64) -> (Dataset, Vec<u64>) {
+    passed_in(policy, changes, threat, seed, &|_| 1)
+}
+
+/// The same where samples arrive in rounds.
+fn passed_in(
+    policy: &Policy,
+    changes: &ChangeSet,
+    threat: Option<ThreatModel>,
+    seed: u64,
+    round_of: &(dyn Fn(SampleId) -> usize + Sync),
+) -> (Dataset, Vec<u64>) {
     let (before, case, seeds) = (stripes(60, 1), Case::clean(1, 20), Seeds::new(seed));
     let data = changes.apply(&before).unwrap();
-    let past = Past { before: &before, changes, threat, trail: Trail::Signed };
+    let past = Past { before: &before, changes, threat, trail: Trail::Signed, round_of };
     let context = VetContext { data: &data, past: Some(past), seeds: &seeds, ..case.context() };
     let verdict = policy.vet(&context).unwrap();
     assert_eq!(verdict.changes.digest(), policy.vet(&context).unwrap().changes.digest());
@@ -114,15 +125,40 @@ fn a_second_person_misses_as_often_as_it_says() {
     let share = missed(0.1, 100);
     assert!((share - 0.1).abs() < 4.0 * deviation, "{share}");
     // The same from a file, in which the permission takes a second person.
-    let text = "[[role]]\nname = \"a\"\nmay = [{ permission = \"labels@store\", needs = \"second-person\" }]\n";
-    let path = std::env::temp_dir().join(format!("theriac-{}-organisation.toml", std::process::id()));
-    std::fs::write(&path, text).unwrap();
+    let [known, unknown] = from_file("[{ permission = \"labels@store\", needs = \"second-person\" }]", "second");
+    assert_eq!(passed(&known.unwrap(), &changes, labels, 1).1.len(), 60);
+    assert!(unknown.err().unwrap().contains("write `blake3 = "));
+}
+
+/// The policy of a file in which somebody may do this, with the file's hash and without.
+fn from_file(may: &str, name: &str) -> [Result<Policy, String>; 2] {
+    let text = format!("[[role]]\nname = \"a\"\nmay = {may}\n");
+    let path = std::env::temp_dir().join(format!("theriac-{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, &text).unwrap();
     let (place, hash) = (path.to_str().unwrap(), Digest::of(text.as_bytes()).to_string());
-    let given = policy([("organisation", place.into()), ("blake3", hash.into()), ("miss", 0.0.into())]);
+    let known = policy([("organisation", place.into()), ("blake3", hash.into()), ("miss", 0.0.into())]);
     let unknown = policy([("organisation", place.into())]);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(passed(&given.unwrap(), &changes, labels, 1).1.len(), 60);
-    assert!(unknown.err().unwrap().contains("write `blake3 = "));
+    [known, unknown]
+}
+
+#[test]
+fn a_permission_holds_in_its_rounds_alone() {
+    let before = stripes(60, 1);
+    let changes = small(&before, Stage::Store);
+    let [known, _] = from_file(
+        "[\"inputs@store\", \"insert@store\", \"remove@store\", { permission = \"labels@store\", rounds = [2, 3] }]",
+        "window",
+    );
+    let known = known.unwrap();
+    // Samples 3 and 11 are relabelled.
+    let denied = |round_of: &(dyn Fn(SampleId) -> usize + Sync)| {
+        passed_in(&known, &changes, Some(threat(STORED, Stage::Store)), 1, round_of).1
+    };
+    assert_eq!(denied(&|_| 1), [3, 11]);
+    assert!(denied(&|_| 2).is_empty());
+    assert_eq!(denied(&|_| 4), [3, 11]);
+    assert_eq!(denied(&|id| if id == SampleId(3) { 3 } else { 4 }), [11]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Story {
     }
 
     fn past(&self) -> Past<'_> {
-        Past { before: &self.before, changes: &self.changes, threat: None, trail: self.trail }
+        Past { before: &self.before, changes: &self.changes, threat: None, trail: self.trail, round_of: &|_| 1 }
     }
 
     /// The verdict, and the ids of the samples with score 1.

@@ -6,6 +6,7 @@ mod curves;
 mod detection;
 mod filters;
 mod heat;
+pub mod roles;
 pub mod scores;
 mod sweep;
 mod timeline;

@@ -467,9 +467,10 @@ fn weighted_images_count_as_often_as_they_weigh() {
     }
 }
 
-/// Backwards in all epochs but the first, or something that is no order.
+/// Backwards in all epochs but the first, or something in which a sample comes twice.
 struct Backwards {
     broken: bool,
+    repeats: bool,
 }
 
 impl Order for Backwards {
@@ -483,6 +484,10 @@ impl Order for Backwards {
         }
         drawn
     }
+
+    fn repeats(&self) -> bool {
+        self.repeats
+    }
 }
 
 #[test]
@@ -493,13 +498,15 @@ fn an_order_goes_through_every_sample_once_and_decides() {
         let recipe = Recipe { order, ..recipe(epochs) };
         train(network("mlp", "hidden=16", &train_data, 7), set, &recipe, &Seeds::new(7), &())
     };
-    let ordered = |broken| Some(Box::new(Backwards { broken }) as Box<dyn Order>);
+    let ordered = |broken| Some(Box::new(Backwards { broken, repeats: false }) as Box<dyn Order>);
     // The schedule looks ahead, so that one epoch is compared with one epoch.
     let encode = |trained: Result<Trained, TrainError>| trained.unwrap().network.encode();
     assert_eq!(encode(trained(ordered(false), 1)), encode(trained(None, 1)));
     assert_ne!(encode(trained(ordered(false), 2)), encode(trained(None, 2)));
     assert!(trained(ordered(true), 2).is_ok());
     assert_eq!(trained(ordered(true), 3).unwrap_err(), TrainError::Order { epoch: 3 });
+    // A sampler may draw a sample twice.
+    assert!(trained(Some(Box::new(Backwards { broken: true, repeats: true })), 3).is_ok());
 }
 
 /// Keeps a checkpoint of every step and stops after one of them.
