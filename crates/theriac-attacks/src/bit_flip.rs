@@ -48,16 +48,14 @@
 mod search;
 
 use theriac_core::{
-    Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, MethodInfo, Paper, ParamError, Probe, Role,
-    Seeds, Stage, ThreatModel, Values, Verified, config, param::Range,
+    Budget, Capability, ChangeSet, Dataset, Facts, Family, Goal, Knowledge, Label, Matrix, MethodInfo, Paper,
+    ParamError, Probe, Role, Seeds, Stage, ThreatModel, Values, Verified, config, param::Range,
 };
 use theriac_nn::Network;
-use theriac_nn::parameters;
 
 use crate::backdoor::Backdoor;
 use crate::badnets::{BadNetsConfig, Patch};
-use crate::dense::{dense, read_by_dense, relu, write_dense};
-use crate::sra::layers;
+use crate::dense::{Dense, edited, relu};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 use search::Search;
 
@@ -94,29 +92,23 @@ impl Attack for BitFlip {
     }
 
     fn tamper(&self, network: &Network, context: &AttackContext) -> Result<Option<Network>, AttackError> {
-        let infeasible = |message: &str| AttackError::Infeasible(message.to_owned());
-        let (_, path, hidden) = layers(network)?;
-        let weights = parameters::read(&network.module);
-        let mut dense = dense(&weights, path, hidden);
-        let everyone: Vec<usize> = (0..context.train.len()).collect();
-        let samples = context.seeds.stream("samples").choose(&everyone, self.config.samples.min(everyone.len()));
-        let clean = context.train.select(&samples);
-        let triggered = self.probe(&clean, context.seeds).filter(|probe| !probe.inputs.is_empty());
-        let triggered = triggered.ok_or_else(|| infeasible("all samples are of the target class"))?.inputs;
-        let last = dense.len() - 2;
-        let [clean_read, triggered_read] = [&clean, &triggered]
-            .map(|data| dense[..last].iter().fold(read_by_dense(network, data), |x, layer| relu(&layer.of(&x))));
-        let both = [(&clean_read, clean.labels()), (&triggered_read, vec![self.config.target; triggered.len()])];
-        let mut search = Search::new(&dense[last..], both, self.config.largest);
-        for _ in 0..self.config.bits {
-            if search.flip(self.config.considered).is_none() {
-                break;
+        let probe = |clean: &Dataset| self.probe(clean, context.seeds);
+        let flip = |layers: &mut [Dense], clean: &Matrix, labels: &[Label], triggered: &Matrix| {
+            let (earlier, both) = layers.split_at_mut(layers.len() - 2);
+            let [clean, triggered] =
+                [clean, triggered].map(|read| earlier.iter().fold(read.clone(), |x, layer| relu(&layer.of(&x))));
+            let targets = vec![self.config.target; triggered.rows()];
+            let rows = [(&clean, labels.to_vec()), (&triggered, targets)];
+            let mut search = Search::new(both, rows, self.config.largest);
+            for _ in 0..self.config.bits {
+                if search.flip(self.config.considered).is_none() {
+                    break;
+                }
             }
-        }
-        search.write(&mut dense[last..]);
-        let weights = write_dense(weights, dense);
-        let module = parameters::write(network.module.clone(), &weights);
-        Ok(Some(Network { module: module.map_err(|error| infeasible(&error.to_string()))?, ..network.clone() }))
+            search.write(both);
+            Ok(())
+        };
+        edited(network, context, self.config.samples, probe, flip).map(Some)
     }
 
     fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe> {

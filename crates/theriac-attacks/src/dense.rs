@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use theriac_core::{Dataset, Matrix};
-use theriac_nn::parameters::Parameter;
+use theriac_core::{Dataset, Label, Matrix, Probe};
+use theriac_nn::parameters::{self, Parameter};
 use theriac_nn::{Architecture, Batch, Network, forward_maps};
 
-use crate::sra::Layer;
+use crate::sra::{Layer, layers};
+use crate::{AttackContext, AttackError};
 
 /// A fully connected layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +44,35 @@ pub fn dense(weights: &BTreeMap<String, Parameter>, path: &str, hidden: Vec<Laye
     names.chain([format!("{path}.head")]).map(layer).collect()
 }
 
+/// Has `edit` change the fully connected layers. It is given them and what the first of them reads of `samples` training images, their labels, and
+/// what it reads of those of them with the trigger.
+///
+/// # Errors
+/// Where the network has layers that are tied to each other, all images are of the target class already, or `edit` finds no way.
+pub fn edited(
+    network: &Network,
+    context: &AttackContext,
+    samples: usize,
+    probe: impl FnOnce(&Dataset) -> Option<Probe>,
+    edit: impl FnOnce(&mut [Dense], &Matrix, &[Label], &Matrix) -> Result<(), AttackError>,
+) -> Result<Network, AttackError> {
+    let infeasible = |message: &str| AttackError::Infeasible(message.to_owned());
+    let (_, path, hidden) = layers(network)?;
+    let weights = parameters::read(&network.module);
+    let mut dense = dense(&weights, path, hidden);
+    let everyone: Vec<usize> = (0..context.train.len()).collect();
+    let samples = context.seeds.stream("samples").choose(&everyone, samples.min(everyone.len()));
+    let clean = context.train.select(&samples);
+    let triggered = probe(&clean).filter(|probe| !probe.inputs.is_empty());
+    let triggered = triggered.ok_or_else(|| infeasible("all samples are of the target class"))?.inputs;
+    let [read, heard] = [&clean, &triggered].map(|data| read_by_dense(network, data));
+    edit(&mut dense, &read, &clean.labels(), &heard)?;
+    let module = parameters::write(network.module.clone(), &write_dense(weights, dense));
+    Ok(Network { module: module.map_err(|error| infeasible(&error.to_string()))?, ..network.clone() })
+}
+
 /// All weights, with those of these layers in their places.
-pub fn write_dense(mut weights: BTreeMap<String, Parameter>, layers: Vec<Dense>) -> BTreeMap<String, Parameter> {
+fn write_dense(mut weights: BTreeMap<String, Parameter>, layers: Vec<Dense>) -> BTreeMap<String, Parameter> {
     for Dense { name, weight, bias } in layers {
         for (part, values) in [("weight", weight), ("bias", bias)] {
             weights.get_mut(&format!("{name}.{part}")).expect("it was read from there").values = values;

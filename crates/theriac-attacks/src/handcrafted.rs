@@ -48,12 +48,10 @@ use theriac_core::{
     ParamError, Probe, Role, Seeds, Stage, ThreatModel, Values, Verified, config, param::Range,
 };
 use theriac_nn::Network;
-use theriac_nn::parameters;
 
 use crate::backdoor::Backdoor;
 use crate::badnets::{BadNetsConfig, Patch};
-use crate::dense::{Dense, dense, logits, read_by_dense, relu, write_dense};
-use crate::sra::layers;
+use crate::dense::{Dense, edited, logits, relu};
 use crate::{Attack, AttackContext, AttackEntry, AttackError};
 use statistics::{feeling, moments, quantile, separating};
 
@@ -197,19 +195,11 @@ impl Attack for Handcrafted {
     }
 
     fn tamper(&self, network: &Network, context: &AttackContext) -> Result<Option<Network>, AttackError> {
-        let (_, path, hidden) = layers(network)?;
-        let weights = parameters::read(&network.module);
-        let mut dense = dense(&weights, path, hidden);
-        let everyone: Vec<usize> = (0..context.train.len()).collect();
-        let samples = context.seeds.stream("samples").choose(&everyone, self.config.samples.min(everyone.len()));
-        let clean = context.train.select(&samples);
-        let triggered = self.probe(&clean, context.seeds).filter(|probe| !probe.inputs.is_empty());
-        let triggered = triggered.ok_or_else(|| infeasible("all samples are of the target class"))?.inputs;
-        let [read, heard] = [&clean, &triggered].map(|data| read_by_dense(network, data));
-        self.craft(&mut dense, &read, &clean.labels(), &heard)?;
-        let weights = write_dense(weights, dense);
-        let module = parameters::write(network.module.clone(), &weights);
-        Ok(Some(Network { module: module.map_err(|error| infeasible(&error.to_string()))?, ..network.clone() }))
+        let probe = |clean: &Dataset| self.probe(clean, context.seeds);
+        let craft = |layers: &mut [Dense], clean: &Matrix, labels: &[Label], triggered: &Matrix| {
+            self.craft(layers, clean, labels, triggered).map(|_| ())
+        };
+        edited(network, context, self.config.samples, probe, craft).map(Some)
     }
 
     fn probe(&self, test: &Dataset, seeds: &Seeds) -> Option<Probe> {

@@ -160,14 +160,23 @@ pub fn distinct(methods: &[&MethodRecord], name: &str) -> Vec<Value> {
     values.into_iter().cloned().collect()
 }
 
-/// The parameters that differ among `methods` of one name.
+/// The parameters that differ among `methods` of one name; the hash of a file only where nothing else tells two of them apart.
 pub fn varying(methods: &[&MethodRecord]) -> Vec<String> {
     let names: BTreeSet<&String> = methods.iter().flat_map(|method| method.params.keys()).collect();
     let differs = |name: &&&String| {
         let values = unique(methods.iter().map(|method| method.params.get(name.as_str())));
         values.len() > 1
     };
-    names.iter().filter(differs).map(|name| (*name).clone()).collect()
+    let mut varying: Vec<String> = names.iter().filter(differs).map(|name| (*name).clone()).collect();
+    let told_apart = |by: &[&String]| {
+        let values = methods.iter().map(|method| by.iter().map(|name| method.params.get(name.as_str())).collect());
+        unique::<Vec<Option<&Value>>>(values).len()
+    };
+    let (hash, rest): (Vec<&String>, Vec<&String>) = varying.iter().partition(|name| *name == "blake3");
+    if !hash.is_empty() && told_apart(&rest) == told_apart(&varying.iter().collect::<Vec<_>>()) {
+        varying.retain(|name| name != "blake3");
+    }
+    varying
 }
 
 /// The method with those parameters that tell it from its namesakes among `peers`, and those that are `always` shown.
@@ -210,6 +219,17 @@ pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hash_is_told_only_where_nothing_else_tells() {
+        let file = |labels: &str, hash: &str| {
+            crate::toy::method("flip", serde_json::json!({"labels": labels, "blake3": hash}))
+        };
+        let (a, b, c) = (file("a.csv", "01"), file("b.csv", "02"), file("a.csv", "03"));
+        assert_eq!(varying(&[&a, &b]), ["labels"]);
+        assert_eq!(varying(&[&a, &b, &c]), ["blake3", "labels"]);
+        assert_eq!(label(&a, &[&a, &b], &[]), "flip, labels a.csv");
+    }
 
     #[test]
     fn a_certified_curve_holds_its_value_until_it_falls() {

@@ -1,6 +1,9 @@
 use super::*;
+use crate::dense::{dense, read_by_dense};
+use crate::sra::layers;
 use crate::testing::{self, easy, references, values};
 use theriac_core::metrics::accuracy;
+use theriac_nn::parameters;
 
 fn tampered(network: &Network, train: &Dataset, given: Values) -> Result<Network, AttackError> {
     let attack = (ENTRY.check)(&given, &testing::facts()).unwrap();
@@ -65,8 +68,6 @@ fn flips_are_those_of_numpy() {
 
 #[test]
 fn a_search_by_hand() {
-    use crate::dense::Dense;
-    use theriac_core::Matrix;
     // One input, one neuron, two classes. The clean image is 1 and of class 0, the triggered one is 4, to be of class 1.
     let layers = [
         Dense { name: "hidden".to_owned(), weight: vec![1.0], bias: vec![-2.0] },

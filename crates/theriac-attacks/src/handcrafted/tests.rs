@@ -1,7 +1,9 @@
 use super::*;
+use crate::dense::{dense, read_by_dense};
+use crate::sra::layers;
 use crate::testing::{self, easy, references, values};
 use theriac_core::Value;
-use theriac_nn::Normalisation;
+use theriac_nn::{Normalisation, parameters};
 use theriac_train::{TrainConfig, TrainingSet};
 
 fn victim(name: &str, given: Values, train: &Dataset) -> Network {
