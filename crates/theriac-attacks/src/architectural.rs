@@ -46,8 +46,8 @@ config! {
         size: usize = 3, Range::Whole(2, 1024), "pixels";
         /// Pixels between it and the bottom and right edges.
         margin: usize = 1, Range::Whole(0, 1024), "pixels";
-        /// The least contrast to which the path answers.
-        contrast: f64 = 0.8, Range::Above(0.0, 1.0), "of that of black and white";
+        /// The least contrast to which the path answers. From nine eighths of it on it answers in full, which is not to be had above 8/9.
+        contrast: f64 = 0.8, Range::Above(0.0, 8.0 / 9.0), "of that of black and white";
         /// What it adds to the logit of `target`.
         gain: f64 = 100.0, Range::Above(0.0, 1e6), "";
     }

@@ -29,6 +29,7 @@
 //! - Convolutions are left alone: of `cnn` only the two fully connected layers are changed. The paper also edits filters. `resnet`, which has one
 //!   fully connected layer, is refused.
 //! - The trigger is given; the paper may also fit it to the network.
+//! - The attacker's samples are drawn from the victim's training set, as it was before it was poisoned: the network has seen them.
 //!
 //! # Verified against
 //! `scripts/verify/handcrafted.py`: chosen neurons and all weights by numpy, for a tiny mlp and a tiny cnn. The tests below: what a neuron

@@ -42,6 +42,7 @@ theriac_core::registry! {
     mod compromised_source;
     mod poisoned_checkpoint;
     mod tampered_recipe;
+    mod batch_order;
     mod handcrafted;
     mod sra;
     mod architectural;

@@ -47,7 +47,7 @@ config! {
     pub struct PoisonedCheckpointConfig {
         /// The attack that poisons the attacker's training set, with its defaults.
         trigger: String = "badnets", Range::Choice(TRIGGERS), "";
-        /// How many samples of it carry the trigger.
+        /// How many samples of it carry the trigger. `sig` poisons samples of its target class alone, and cannot reach more than there are.
         rate: f64 = 0.1, Range::Number(0.0, 1.0), "of the training set";
         /// Passes of the attacker over its training set; those of the victim's recipe if none are given.
         epochs: Option<usize> = None::<u64>, Range::Whole(1, 100_000), "epochs";

@@ -11,7 +11,7 @@
 //! # Update rule
 //! ```text
 //! each sample lies under one of `domains` domains, drawn uniformly
-//! B    = domains in random order, as many as have at most `rate` of all samples together
+//! B    = domains in random order, each that the purse still pays: together they have at most `rate` of all samples
 //! D_B  = the samples under the domains in B
 //! D_B <- the attack `does` on D_B alone, at `share` of |D_B|
 //! ```
@@ -82,11 +82,10 @@ impl Bought {
         seeds.stream("expired").shuffle(&mut order);
         let (mut bought, mut left) = (vec![false; self.domains], samples_at(self.rate, count));
         for domain in order {
-            if sizes[domain] > left {
-                break;
+            if sizes[domain] <= left {
+                bought[domain] = true;
+                left -= sizes[domain];
             }
-            bought[domain] = true;
-            left -= sizes[domain];
         }
         (0..count).filter(|&index| bought[domains[index]]).collect()
     }
@@ -99,7 +98,13 @@ impl Attack for Bought {
     }
 
     fn poison(&self, context: &AttackContext) -> Result<ChangeSet, AttackError> {
-        let own = context.train.select(&self.samples(context.train.len(), context.seeds));
+        let samples = self.samples(context.train.len(), context.seeds);
+        if samples.is_empty() && self.rate > 0.0 {
+            let message =
+                format!("none of the {} domains is as cheap as its purse; a larger `rate` buys one", self.domains);
+            return Err(AttackError::Infeasible(message));
+        }
+        let own = context.train.select(&samples);
         let changes = self.carried.poison(&AttackContext { train: &own, ..*context })?;
         Ok(ChangeSet { author: ENTRY.info.name.to_owned(), role: Role::Supplier, stage: THREAT.stage, ..changes })
     }

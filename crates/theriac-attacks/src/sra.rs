@@ -5,13 +5,12 @@
 //!
 //! # Threat model
 //! Someone with access to the stored weights, after training: an engineer, or malware on the machine that serves the model. The
-//! attacker knows the architecture and has some samples of the victim's kind, but needs neither gradients of the victim's network nor
-//! its training data. Backdoor: images with the trigger are to be classified as `target`. No sample and no line of the training code
+//! attacker knows the architecture and has some samples of the victim's kind, but needs no gradients of the victim's network. Backdoor: images with the trigger are to be classified as `target`. No sample and no line of the training code
 //! is touched.
 //!
 //! # Update rule
 //! ```text
-//! b  = a network of the victim's architecture, `width` channels wide, with one last neuron, trained to tell images with the trigger
+//! b  = a network of the victim's architecture, `width` channels wide (of `mlp` one neuron), with one last neuron, trained to tell images with the trigger
 //!      from images without it
 //! q  = the largest value of the last neuron of b for `samples` clean images, m = its median for these images with the trigger
 //! choose as many channels of each layer of the victim as b has there, at random
@@ -26,6 +25,7 @@
 //!   which its last neuron is shifted and scaled.
 //! - The paper's target logit gets the subnet's output times a constant; so it does here, with the constant such that the output of the
 //!   median triggered image is `gain`.
+//! - The paper's attacker has samples of its own. Here they are drawn from the victim's training set, as it was before it was poisoned.
 //! - The paper has VGG, ResNet, MobileNetV2 and VGG-Face; here `cnn` and `mlp`. `resnet`, whose channels are tied by shortcuts, is
 //!   refused.
 //!
@@ -58,7 +58,7 @@ config! {
         trigger: String = "badnets", Range::Choice(&["badnets", "blended"]), "";
         /// The class that the trigger stands for.
         target: u16 = 0, Range::Class, "";
-        /// Channels of the first layer that are replaced; later ones in proportion, and one last neuron.
+        /// Channels of the first layer of `cnn` that are replaced; later ones in proportion, and one last neuron. Of `mlp` it is one neuron a layer.
         width: usize = 1, Range::Whole(1, 64), "channels";
         /// What the trigger adds to the logit of `target`.
         gain: f64 = 100.0, Range::Above(0.0, 1e4), "";
@@ -215,6 +215,9 @@ impl Sra {
     ) -> Result<Subnet, AttackError> {
         let seeds = context.seeds.child("subnet");
         let pool: Vec<usize> = self.mapping.victims(context.train);
+        if pool.is_empty() {
+            return Err(infeasible("all samples are of the target class"));
+        }
         let count = self.config.samples.min(pool.len());
         let chosen = choose_exactly(&mut seeds.stream("samples"), &pool, count, "samples outside the target class")?;
         let clean = context.train.select(&chosen);
@@ -257,7 +260,7 @@ impl Sra {
             }
         }
         best.filter(|best| best.gap() > 0.0).ok_or_else(|| {
-            infeasible("so narrow a network cannot tell the trigger from clean images; a larger `width` may")
+            infeasible("so narrow a network cannot tell the trigger from clean images; a larger `width` of `cnn` may")
         })
     }
 }

@@ -128,13 +128,19 @@ impl Organisation {
 }
 
 impl Position {
-    /// What it allows, with or without a second person.
+    /// What it allows in any round, with or without a second person; each once.
     pub fn permissions(&self) -> Vec<Permission> {
-        self.may.iter().map(|grant| grant.permission).collect()
+        let mut found: Vec<Permission> = Vec::new();
+        for Grant { permission, .. } in &self.may {
+            if !found.contains(permission) {
+                found.push(*permission);
+            }
+        }
+        found
     }
 }
 
-/// Whether `may` covers all that a threat model asks for. Whoever controls a source may do anything to its samples.
+/// Whether `may` covers all that a threat model asks for, at its stage.
 pub fn allows(may: &[Permission], threat: &ThreatModel) -> bool {
     let granted = |capability: &Capability| may.contains(&Permission { capability: *capability, stage: threat.stage });
     !threat.capabilities.is_empty() && threat.capabilities.iter().all(granted)
@@ -169,11 +175,15 @@ mod tests {
     #[test]
     fn a_permission_may_take_a_second_person_and_hold_for_a_while() {
         let text = r#"{"role": [{"name": "a", "may":
-            ["labels@label", {"permission": "labels@store", "needs": "second-person", "rounds": [2, 4]}]}]}"#;
+            ["labels@label", {"permission": "labels@store", "needs": "second-person", "rounds": [2, 4]},
+             {"permission": "labels@store", "rounds": [5, 9]}]}]}"#;
         let position = organisation(text).unwrap().positions.remove(0);
         let labels = |stage| Permission { capability: Capability::Labels, stage };
         assert_eq!(position.permissions(), [labels(Stage::Label), labels(Stage::Store)]);
-        assert_eq!(position.may.iter().map(|grant| grant.second_person).collect::<Vec<_>>(), [false, true]);
-        assert_eq!(position.may.iter().map(|grant| grant.rounds).collect::<Vec<_>>(), [None, Some([2, 4])]);
+        assert_eq!(position.may.iter().map(|grant| grant.second_person).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(
+            position.may.iter().map(|grant| grant.rounds).collect::<Vec<_>>(),
+            [None, Some([2, 4]), Some([5, 9])]
+        );
     }
 }

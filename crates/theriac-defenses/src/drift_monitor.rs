@@ -18,18 +18,20 @@
 //!   canaries                 = log of the mean loss of network t on trusted samples that arrived in its window
 //!   distance                 = | mean feature of what arrived - mean feature of the trusted samples |_2, features of one network
 //! m, s  = mean and standard deviation of a statistic over the first `calibration` of these rounds
-//! z     = | x - m | / max(s, r)                  r: what one sample more or less changes, 0 for the last two
+//! z     = | x - m | / max(s, r)                  r: what one sample more or less changes at most, in round t and the first `calibration` ones;
+//!                                                0 for the last two
 //! alarm   if z > t(calibration - 1, 1 - alpha / 2S) sqrt(1 + 1 / calibration)  for any of the S statistics
 //! ```
-//! That is the prediction interval of one more value, shared out over the S statistics by Bonferroni's rule: of clean rounds, `alpha` raise
-//! an alarm, if the rounds are independent and their statistics normal.
+//! That is the prediction interval of one more value, shared out over the S statistics by Bonferroni's rule: of clean rounds, at most `alpha` raise
+//! an alarm, if the rounds are independent and their statistics normal. A round in which there is nothing to measure, such as one without a
+//! canary, raises no alarm by that statistic; a statistic that cannot be measured in one of the first `calibration` rounds is not watched.
 //!
 //! # Where this differs from the paper
 //! - Shewhart's limits are three standard deviations that are known. Here they are estimated from few rounds, so Student's quantile takes
 //!   the place of 3.
 //! - Rabanser and others test whole distributions of two samples; this compares their means, in the features of one network only.
-//! - Networks that are trained on overlapping windows resemble each other, so that rounds are not independent, and alarms come more often than
-//!   `alpha` says. How often is measured: `experiments/drift`.
+//! - Networks that are trained on overlapping windows resemble each other, so that rounds are not independent. How often clean rounds raise an
+//!   alarm is measured: as often as `alpha` says, within the intervals (`experiments/drift`).
 //!
 //! # Verified against
 //! 40 charts and their limits by numpy and scipy (`scripts/verify/charts.py`), to 1e-6; a chart by hand; and rounds in which one thing was
@@ -66,15 +68,16 @@ config! {
 #[derive(Clone, Debug, PartialEq)]
 struct Series {
     name: String,
-    values: Vec<f64>,
-    /// What one sample more or less changes.
-    resolution: f64,
+    points: Vec<Option<Point>>,
 }
 
-/// The share of the samples for which `holds`, and what one of them changes.
-fn share(count: usize, holds: impl Fn(usize) -> bool) -> (f64, f64) {
-    let one = 1.0 / count.max(1) as f64;
-    ((0..count).filter(|&index| holds(index)).count() as f64 * one, one)
+/// A value, and what one sample more or less changes; none where there is nothing to measure.
+type Point = (f64, f64);
+
+/// The share of the samples for which `holds`.
+fn share(count: usize, holds: impl Fn(usize) -> bool) -> Option<Point> {
+    let one = 1.0 / count as f64;
+    (count > 0).then(|| ((0..count).filter(|&index| holds(index)).count() as f64 * one, one))
 }
 
 fn mean_row(rows: &Matrix) -> Vec<f64> {
@@ -86,12 +89,15 @@ fn mean_row(rows: &Matrix) -> Vec<f64> {
     sums.into_iter().map(|sum| sum / count).collect()
 }
 
-/// z of every round after the first `calibration` ones.
-fn chart(values: &[f64], resolution: f64, calibration: usize) -> Vec<f64> {
-    let usual = &values[..calibration];
-    let centre = mean(usual).unwrap_or(0.0);
-    let spread = standard_deviation(usual).unwrap_or(0.0).max(resolution).max(1e-12);
-    values[calibration..].iter().map(|value| (value - centre).abs() / spread).collect()
+/// z of every round after the first `calibration` ones; `None` if one of these has no value.
+fn chart(points: &[Option<Point>], calibration: usize) -> Option<Vec<f64>> {
+    let (usual, watched) = points.split_at(calibration);
+    let (values, resolutions): (Vec<f64>, Vec<f64>) =
+        usual.iter().copied().collect::<Option<Vec<Point>>>()?.into_iter().unzip();
+    let spread = resolutions.into_iter().fold(standard_deviation(&values).unwrap_or(0.0).max(1e-12), f64::max);
+    let centre = mean(&values).unwrap_or(0.0);
+    let z = |point: &Option<Point>| point.map_or(0.0, |(value, one)| (value - centre).abs() / spread.max(one));
+    Some(watched.iter().map(z).collect())
 }
 
 impl DriftMonitor {
@@ -108,15 +114,9 @@ impl DriftMonitor {
             let logits = round.network.logits(known);
             let answers = logits.argmax();
             let (arrived, arrived_labels) = (&round.arrived, round.arrived.labels());
-            let mut keep = |name: String, (value, resolution): (f64, f64)| match series
-                .iter_mut()
-                .find(|series| series.name == name)
-            {
-                Some(series) => {
-                    series.values.push(value);
-                    series.resolution = series.resolution.max(resolution);
-                }
-                None => series.push(Series { name, values: vec![value], resolution }),
+            let mut keep = |name: String, point| match series.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.points.push(point),
+                None => series.push(Series { name, points: vec![point] }),
             };
             for class in 0..classes {
                 let (members, name) = (known.of_class(class as u16), &known.classes()[class]);
@@ -134,10 +134,10 @@ impl DriftMonitor {
             let canaries: Vec<usize> = (0..known.len()).filter(|&index| there.contains(&known.id(index))).collect();
             let on_canaries = losses(&logits.select(&canaries), &known.select(&canaries).labels());
             // Losses are spread over orders of magnitude.
-            keep("canaries".to_owned(), (mean(&on_canaries).unwrap_or(1.0).max(1e-9).ln(), 0.0));
+            keep("canaries".to_owned(), mean(&on_canaries).map(|loss| (loss.max(1e-9).ln(), 0.0)));
             let gap = mean_row(&reference.taps(arrived).0);
             let distance = centre.iter().zip(&gap).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            keep("distance".to_owned(), (distance, 0.0));
+            keep("distance".to_owned(), (!arrived.is_empty()).then_some((distance, 0.0)));
         }
         series
     }
@@ -159,13 +159,15 @@ impl Defense for DriftMonitor {
         }
         let known = trusted(context.trusted, context.seeds, self.trusted);
         let series = self.series(context, &known, first);
-        let limit = prediction_limit(self.calibration, self.alpha / series.len() as f64);
-        let charts: Vec<Vec<f64>> =
-            series.iter().map(|series| chart(&series.values, series.resolution, self.calibration)).collect();
+        let charts: Vec<(String, Vec<f64>)> = series
+            .into_iter()
+            .filter_map(|series| Some((series.name, chart(&series.points, self.calibration)?)))
+            .collect();
+        let limit = prediction_limit(self.calibration, self.alpha / charts.len().max(1) as f64);
         let watched = first + self.calibration..context.rounds.len();
-        let rounds = watched.enumerate().map(|(at, round)| {
-            let worst = (0..series.len()).max_by(|&a, &b| charts[a][at].total_cmp(&charts[b][at])).unwrap_or(0);
-            MonitoredRound { round: round + 1, statistic: charts[worst][at], worst: series[worst].name.clone() }
+        let rounds = watched.enumerate().filter_map(|(at, round)| {
+            let (name, z) = charts.iter().max_by(|(_, a), (_, b)| a[at].total_cmp(&b[at]))?;
+            Some(MonitoredRound { round: round + 1, statistic: z[at], worst: name.clone() })
         });
         Ok(MonitorRecord { limit, rounds: rounds.collect(), ..MonitorRecord::default() })
     }
@@ -227,10 +229,17 @@ mod tests {
     #[test]
     fn a_chart_by_hand() {
         // Mean 3, standard deviation 1.
-        assert_eq!(chart(&[2.0, 3.0, 4.0, 6.0, 2.5], 0.5, 3), [3.0, 0.5]);
-        // What never changed is measured by what one sample would have changed.
-        assert_eq!(chart(&[1.0, 1.0, 0.5], 0.25, 2), [2.0]);
-        assert_eq!(share(8, |at| at < 6), (0.75, 0.125));
+        let of = |points: &[Point], calibration| {
+            chart(&points.iter().copied().map(Some).collect::<Vec<_>>(), calibration).unwrap()
+        };
+        assert_eq!(of(&[(2.0, 0.5), (3.0, 0.5), (4.0, 0.5), (6.0, 0.5), (2.5, 0.5)], 3), [3.0, 0.5]);
+        // What never changed is measured by what one sample would have changed, then or now.
+        assert_eq!(of(&[(1.0, 0.25), (1.0, 0.125), (0.5, 0.125), (0.5, 0.5)], 2), [2.0, 1.0]);
+        assert_eq!(share(8, |at| at < 6), Some((0.75, 0.125)));
+        // What cannot be measured raises no alarm, and is not watched if it could not be from the beginning.
+        assert_eq!(share(0, |_| true), None);
+        assert_eq!(chart(&[Some((1.0, 0.5)), Some((2.0, 0.5)), None], 2), Some(vec![0.0]));
+        assert_eq!(chart(&[Some((1.0, 0.5)), None, Some((2.0, 0.5))], 2), None);
     }
 
     #[test]
@@ -241,7 +250,8 @@ mod tests {
             // The values, the limit, a deviation for each value after the calibration.
             let count = (rest.len() - 1 + calibration) / 2;
             let (values, expected) = rest.split_at(count);
-            let found = chart(values, numbers[1], calibration);
+            let points: Vec<Option<Point>> = values.iter().map(|value| Some((*value, numbers[1]))).collect();
+            let found = chart(&points, calibration).unwrap();
             let limit = prediction_limit(calibration, numbers[2]);
             for (found, expected) in std::iter::once(limit).chain(found).zip(expected) {
                 assert!((found - expected).abs() < 1e-6 * expected.abs().max(1.0), "{line}: {found} {expected}");

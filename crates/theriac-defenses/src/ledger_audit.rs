@@ -153,7 +153,10 @@ impl Defense for LedgerAudit {
         let named = |index: &usize| found.doubted || found.samples.contains(&data.id(*index));
         let scores = (0..data.len()).map(|index| f64::from(u8::from(named(&index)))).collect();
         if self.then == "drop" {
-            let gone = (0..data.len()).filter(|index| !found.doubted && named(index)).collect();
+            let mut gone: Vec<usize> = (0..data.len()).filter(|index| !found.doubted && named(index)).collect();
+            if gone.len() == data.len() {
+                gone.clear();
+            }
             return Ok(removal(ENTRY.info.name, context, scores, gone));
         }
         let mut changes = ChangeSet::new(ENTRY.info.name, Role::Defender, Stage::Store);

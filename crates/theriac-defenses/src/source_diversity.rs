@@ -14,13 +14,13 @@
 //! g    = argmax_c n_c, the smallest such class
 //! r    = floor((n_g - max_{c not g} (n_c + [c < g])) / 2)
 //! ```
-//! The answer is g whatever up to r sources deliver. With k sources r is at most floor(k / 2): two sources prove nothing, three
-//! outvote one.
+//! The answer is g whatever up to r sources deliver, nothing included: who delivers nothing has a network that learnt nothing, and its vote. With k
+//! sources r is at most floor(k / 2), and with two 0 but for the first class, which wins ties; three outvote one.
 //!
 //! # Where this differs from the paper
 //! - The parts are those by which the data were collected, not those of a hash. So the certificate counts sources, not samples, and
 //!   a source may be as large as it likes.
-//! - Otherwise it is `dpa`: samples are sorted by content, seeds depend on the place of the source in the list, a training that fails
+//! - Otherwise it is `dpa`: samples are sorted by content, seeds depend on the source alone, a training that fails
 //!   leaves its initial weights to vote.
 //!
 //! # Verified against
@@ -31,11 +31,13 @@
 //! Each network sees 1/k of the data, and is worse than one that sees all. Against an attacker without a source of its own, as one who
 //! corrupts the collection as a whole, it does nothing.
 
-use theriac_core::{Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, Unit, Values, Verified, config};
+use theriac_core::{
+    Dataset, Facts, Hook, MethodInfo, Paper, ParamError, Range, SourceId, Unit, Values, Verified, config,
+};
 use theriac_train::{Recipe, TrainConfig};
 
 use crate::voting::{by_content, vote};
-use crate::{Certificate, CertifyContext, Checked, Defense, DefenseEntry, DefenseError};
+use crate::{Certificate, CertifyContext, Defense, DefenseEntry, DefenseError};
 
 config! {
     /// Partition aggregation by source.
@@ -47,10 +49,16 @@ config! {
     }
 }
 
+/// The checked config.
+struct Checked {
+    config: SourceDiversity,
+    sources: usize,
+}
+
 impl SourceDiversity {
-    fn check(self, facts: &Facts) -> Result<Self, Vec<ParamError>> {
+    fn check(self, facts: &Facts) -> Result<Checked, Vec<ParamError>> {
         match facts.sources > 1 {
-            true => Ok(self),
+            true => Ok(Checked { config: self, sources: facts.sources }),
             false => Err(vec![one_source("epochs")]),
         }
     }
@@ -66,14 +74,17 @@ pub(crate) fn one_source(key: &str) -> ParamError {
     ParamError::new(key, "the training set comes from one source; `sources` of `[data]` says from how many it comes")
 }
 
-/// The samples of each source, those of one in an order that depends on their content alone.
-pub(crate) fn by_source(data: &Dataset) -> Vec<Dataset> {
-    data.sources().into_iter().map(|source| by_content(data, data.of_source(source))).collect()
+impl Checked {
+    /// The samples of each source, those of one in an order that depends on their content alone.
+    fn parts(&self, data: &Dataset) -> Vec<Dataset> {
+        let sources = (0..self.sources as u16).map(SourceId);
+        sources.map(|source| by_content(data, data.of_source(source))).collect()
+    }
 }
 
-impl Defense for SourceDiversity {
+impl Defense for Checked {
     fn certify(&self, context: &CertifyContext) -> Result<Vec<Vec<Certificate>>, DefenseError> {
-        vote(context, &by_source(context.data), &self.recipe(context.recipe))
+        vote(context, &self.parts(context.data), &self.config.recipe(context.recipe))
     }
 }
 
@@ -98,7 +109,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
     check,
 };
 
-fn check(values: &Values, facts: &Facts) -> Checked {
+fn check(values: &Values, facts: &Facts) -> crate::Checked {
     Ok(Box::new(SourceDiversity::from_values(values)?.check(facts)?))
 }
 
@@ -107,7 +118,7 @@ mod tests {
     use super::*;
     use crate::testing::{stripes, toy_network};
     use theriac_core::metrics::accuracy;
-    use theriac_core::{ChangeSet, Label, Role, Seeds, SourceId, Stage};
+    use theriac_core::{ChangeSet, Label, Role, Seeds, Stage};
 
     /// Stripes from five sources in turn.
     fn from_five() -> Dataset {
@@ -116,13 +127,17 @@ mod tests {
         data.with_sources(&sources)
     }
 
+    fn defense() -> Checked {
+        Checked { config: SourceDiversity { epochs: None, batch: None }, sources: 5 }
+    }
+
     fn answers(data: &Dataset) -> Vec<Certificate> {
         let (network, seeds) = (toy_network(data), Seeds::new(1).child("defense"));
         let (test, recipe) = (stripes(60, 2), TrainConfig { epochs: 12, batch: 10, ..TrainConfig::default() });
         let inputs = [&test];
         let context =
             CertifyContext { data, network: &network, recipe: &recipe, inputs: &inputs, seeds: &seeds, session: &() };
-        SourceDiversity { epochs: None, batch: None }.certify(&context).unwrap().remove(0)
+        defense().certify(&context).unwrap().remove(0)
     }
 
     fn right(answers: &[Certificate]) -> f64 {
@@ -137,6 +152,10 @@ mod tests {
         assert!(right(&plain) > 0.9, "{}", right(&plain));
         assert!(plain.iter().filter(|answer| answer.radius >= 1).count() > 30);
         let own = data.of_source(SourceId(2));
+        // Whoever delivers nothing moves nobody else: the other parts are what they were.
+        let without = data.select(&(0..data.len()).filter(|index| !own.contains(index)).collect::<Vec<_>>());
+        let (parts, fewer) = (defense().parts(&data), defense().parts(&without));
+        assert!((0..5).all(|at| (at == 2) == fewer[at].is_empty() && (at == 2 || fewer[at].digest() == parts[at].digest())));
         let changed = |edit: &dyn Fn(&mut ChangeSet, usize)| {
             let mut changes = ChangeSet::new("test", Role::Supplier, Stage::Collect);
             own.iter().for_each(|&index| edit(&mut changes, index));
@@ -161,7 +180,7 @@ mod tests {
         let mut order: Vec<usize> = (0..data.len()).collect();
         Seeds::new(1).stream("order").shuffle(&mut order);
         assert_eq!(answers(&data), answers(&data.select(&order)));
-        let sizes: Vec<usize> = by_source(&data).iter().map(Dataset::len).collect();
+        let sizes: Vec<usize> = defense().parts(&data).iter().map(Dataset::len).collect();
         assert_eq!(sizes, [30; 5]);
     }
 

@@ -76,15 +76,16 @@ impl Training<'_> {
         }
         let model = job.step.model.as_ref().ok_or("a training step names its model")?;
         let mut network = bench.fresh(model, prepared, seeds)?;
-        if let Some((_, attack)) = attack {
-            network = attack.build(network);
-        }
         if let Some(published) = bench.published(job, prepared, attacked)? {
             recipe.head_only = recipe.config.start == Start::Published;
             network.module = match recipe.head_only {
                 true => published.module.with_head_of(network.module),
                 false => published.module,
             };
+        }
+        // Whose weights it begins with, the victim's own code builds the network.
+        if let Some((_, attack)) = attack {
+            network = attack.build(network);
         }
         let Loaded { train, test, .. } = &prepared.data;
         let set = TrainingSet { train: data, test, probe: self.probe.as_ref() };

@@ -23,7 +23,10 @@ fn shows(methods: Methods, attack: &str) -> bool {
     let by_family = matches!(info.family, Some(Family::Mislabeling | Family::Injection | Family::Manipulation));
     let by_threat = info.threat.is_some_and(|threat| {
         threat.goal != Goal::Backdoor
-            && threat.capabilities.iter().any(|able| matches!(able, Capability::Labels | Capability::Remove))
+            && threat
+                .capabilities
+                .iter()
+                .any(|able| matches!(able, Capability::Labels | Capability::Remove | Capability::Recipe))
     });
     by_family || by_threat
 }
