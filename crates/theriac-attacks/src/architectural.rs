@@ -143,6 +143,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
         ],
         ArchitecturalConfig::PARAMS,
     )
+    .at_version(2)
     .verified(&[Verified {
         against: "the same weights in the reviewed architecture, mlp, cnn and resnet, trained from scratch",
         agreement: "all logits of images without the pattern equal, bit by bit",

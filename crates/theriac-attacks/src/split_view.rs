@@ -149,6 +149,7 @@ pub static ENTRY: AttackEntry = AttackEntry {
         }],
         SplitView::PARAMS,
     )
+    .at_version(2)
     .verified(&[Verified {
         against: "the attacks that are carried out, each with its own record, on the samples under the bought domains",
         agreement: "the same edits",

@@ -75,6 +75,16 @@ name = "strip"
 against = ["badnets"]
 overlays = 8
 calibration = 150
+
+# Whatever weights the victim begins with, its own hostile code builds the network.
+[[experiment]]
+name = "published"
+controls = false
+[experiment.train]
+start = ["published", "fine-tuned"]
+epochs = 2
+[[experiment.attack]]
+name = "architectural"
 "#;
 
 struct Cells(Vec<Value>);
@@ -123,4 +133,8 @@ fn every_attack_reaches_its_goal_and_every_defense_helps_on_real_digits() {
     assert!(accuracy("adversarial-poison", "adversarial-training") > accuracy("adversarial-poison", "none") + 0.05);
     assert!(accuracy("adversarial-poison", "fine-tuning") > accuracy("adversarial-poison", "none") + 0.05);
     assert!(cells.metric("badnets", "strip", "auroc") > 0.7);
+
+    let built = cells.0.iter().filter(|cell| cell["attack"]["name"] == "architectural");
+    let success: Vec<f64> = built.map(|cell| cell["metrics"]["asr"].as_f64().unwrap()).collect();
+    assert!(success.len() == 2 && success.iter().all(|success| *success > 0.95), "{success:?}");
 }

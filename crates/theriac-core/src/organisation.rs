@@ -1,7 +1,9 @@
 //! Who in an organisation may do what, at which stage of the pipeline.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::threat::{Capability, Stage, ThreatModel};
@@ -26,8 +28,7 @@ pub struct Position {
 }
 
 /// A permission, whether somebody else has to look at each use of it, and when it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Written")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What.
     pub permission: Permission,
@@ -37,14 +38,7 @@ pub struct Grant {
     pub rounds: Option<[usize; 2]>,
 }
 
-/// How a grant is written: `"labels@store"`, or `{ permission = "labels@store", needs = "second-person", rounds = [1, 5] }`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Alone(String),
-    With(Condition),
-}
-
+/// How a grant with conditions is written: `{ permission = "labels@store", needs = "second-person", rounds = [1, 5] }`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Condition {
@@ -53,14 +47,10 @@ struct Condition {
     rounds: Option<[usize; 2]>,
 }
 
-impl TryFrom<Written> for Grant {
+impl TryFrom<Condition> for Grant {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let Condition { permission, needs, rounds } = match written {
-            Written::Alone(permission) => Condition { permission, needs: None, rounds: None },
-            Written::With(condition) => condition,
-        };
+    fn try_from(Condition { permission, needs, rounds }: Condition) -> Result<Self, String> {
         if let Some(needs) = needs.as_ref().filter(|needs| *needs != "second-person") {
             return Err(format!("`needs` is \"{needs}\"; \"second-person\" is all that a permission can need"));
         }
@@ -68,6 +58,34 @@ impl TryFrom<Written> for Grant {
             return Err(format!("`rounds` is [{first}, {last}]; write the first and the last round, counted from 1"));
         }
         Ok(Self { permission: permission.try_into()?, second_person: needs.is_some(), rounds })
+    }
+}
+
+impl<'de> Deserialize<'de> for Grant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Grant;
+
+            fn expecting(&self, text: &mut fmt::Formatter) -> fmt::Result {
+                text.write_str(
+                    "a permission such as \"labels@store\", or a table with `permission` and `needs` or `rounds`",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Grant, E> {
+                let permission = text.to_owned().try_into().map_err(E::custom)?;
+                Ok(Grant { permission, second_person: false, rounds: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Grant, A::Error> {
+                let condition = Condition::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                condition.try_into().map_err(de::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Written)
     }
 }
 
@@ -164,6 +182,10 @@ mod tests {
         assert!(organisation(r#"{"role": []}"#).unwrap_err().contains("it has no `[[role]]`"));
         let needs = r#"{"role": [{"name": "a", "may": [{"permission": "labels@store", "needs": "luck"}]}]}"#;
         assert!(organisation(needs).unwrap_err().contains("`needs` is \"luck\""));
+        let typo = needs.replace("needs", "need");
+        assert!(organisation(&typo).unwrap_err().contains("unknown field `need`, expected one of"));
+        let number = organisation(r#"{"role": [{"name": "a", "may": [3]}]}"#).unwrap_err();
+        assert!(number.contains("expected a permission such as \"labels@store\""), "{number}");
         for rounds in ["[0, 3]", "[5, 4]"] {
             let text = format!(
                 r#"{{"role": [{{"name": "a", "may": [{{"permission": "labels@store", "rounds": {rounds}}}]}}]}}"#

@@ -4,9 +4,9 @@
 //! <https://doi.org/10.1109/PROC.1975.9939>: least privilege, and separation of privilege.
 //!
 //! # Assumptions
-//! Every change of data passes an access control that knows who asks. The attacker has the position of the first role of the
-//! organisation that may do all that its attack takes; one that nobody may do comes from outside and is denied. Nobody has the account of
-//! another.
+//! Every change of data passes an access control that knows who asks. The attacker has a position of the organisation that may do all that its
+//! attack takes, of these the one of which fewest changes are denied, and then fewest held; what nobody may do comes from outside and is
+//! denied. Nobody has the account of another.
 //!
 //! # Rule
 //! ```text
@@ -68,13 +68,17 @@ struct Policy {
     miss: f64,
 }
 
-/// What becomes of an edit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What becomes of an edit, the strictest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Decision {
     Denied,
     Held,
     Allowed,
 }
+
+/// What an edit of a sample can take.
+const DATA: [Capability; 5] =
+    [Capability::Labels, Capability::Inputs, Capability::Insert, Capability::Remove, Capability::Source];
 
 /// The organisation in `text`.
 fn organisation(text: &str) -> Result<Organisation, String> {
@@ -82,16 +86,18 @@ fn organisation(text: &str) -> Result<Organisation, String> {
     read.check().map_err(|error| error.to_string())
 }
 
-/// The file at `path`, which must have the content `digest`.
-fn read(path: &str, digest: Option<&str>) -> Result<String, ParamError> {
+/// The organisation in the file at `path`, which must have the content `digest`.
+fn read(path: &str, digest: Option<&str>) -> Result<Organisation, ParamError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let message =
             format!("failed to read `{path}`: {error}; a relative path is looked for in the current directory");
         ParamError::new("organisation", message)
     })?;
+    let read = organisation(&text)
+        .map_err(|error| ParamError::new("organisation", format!("`{path}` is none: {}", error.trim_end())))?;
     let found = Digest::of(text.as_bytes()).to_string();
     if digest == Some(found.as_str()) {
-        return Ok(text);
+        return Ok(read);
     }
     let message =
         format!("`{path}` has the hash `{found}`; if this is the one that you mean, write `blake3 = \"{found}\"`");
@@ -102,6 +108,9 @@ fn read(path: &str, digest: Option<&str>) -> Result<String, ParamError> {
 fn permissions(key: &str, text: &str, positions: &[Position]) -> Result<Vec<Permission>, ParamError> {
     let of = |word: &str| {
         let permission: Permission = word.trim().to_owned().try_into()?;
+        if !DATA.contains(&permission.capability) {
+            return Err(format!("`{word}` is no change of data, and this policy sees nothing else"));
+        }
         let held = positions.iter().any(|position| position.permissions().contains(&permission));
         held.then_some(permission).ok_or_else(|| format!("nobody in the organisation may do `{word}`"))
     };
@@ -112,12 +121,13 @@ fn permissions(key: &str, text: &str, positions: &[Position]) -> Result<Vec<Perm
 impl AccessPolicy {
     fn check(self) -> Result<Policy, Vec<ParamError>> {
         let one = |error: ParamError| vec![error];
-        let text = match &self.organisation {
-            Some(path) => read(path, self.blake3.as_deref()).map_err(one)?,
-            None => USUAL.to_owned(),
+        let mut positions = match (&self.organisation, &self.blake3) {
+            (Some(path), digest) => read(path, digest.as_deref()).map_err(one)?.positions,
+            (None, Some(_)) => {
+                return Err(one(ParamError::new("blake3", "it is the hash of an `organisation`, and none is named")));
+            }
+            (None, None) => organisation(USUAL).expect("the usual organisation is one").positions,
         };
-        let mut positions =
-            organisation(&text).map_err(|message| vec![ParamError::new("organisation", message)])?.positions;
         let withdrawn = permissions("withdraw", &self.withdraw, &positions).map_err(one)?;
         let held = permissions("second_person", &self.second_person, &positions).map_err(one)?;
         let grants = positions.iter_mut().flat_map(|position| &mut position.may);
@@ -131,19 +141,11 @@ impl Policy {
     fn decide(&self, actor: Option<&Position>, permission: Permission, round: usize) -> Decision {
         let holds = |grant: &&Grant| {
             let [first, last] = grant.rounds.unwrap_or([1, usize::MAX]);
-            grant.permission == permission && (first..=last).contains(&round)
+            grant.permission == permission && (first..=last).contains(&round) && !self.withdrawn.contains(&permission)
         };
-        let grant = actor.and_then(|actor| actor.may.iter().find(holds));
-        match grant {
-            Some(grant) if !self.withdrawn.contains(&permission) => {
-                if grant.second_person {
-                    Decision::Held
-                } else {
-                    Decision::Allowed
-                }
-            }
-            _ => Decision::Denied,
-        }
+        let decision = |grant: &Grant| if grant.second_person { Decision::Held } else { Decision::Allowed };
+        let grants = actor.into_iter().flat_map(|actor| actor.may.iter().filter(holds));
+        grants.map(decision).max().unwrap_or(Decision::Denied)
     }
 }
 
@@ -160,22 +162,31 @@ fn capability(edit: &Edit) -> Capability {
 impl Defense for Policy {
     fn vet(&self, context: &VetContext) -> Result<Verdict, DefenseError> {
         let (past, data) = (past_of(context)?, context.data);
-        let actor = past
-            .threat
-            .and_then(|threat| self.positions.iter().find(|position| allows(&position.permissions(), &threat)));
+        let able = |position: &&Position| past.threat.is_some_and(|threat| allows(&position.permissions(), &threat));
         let whole_source = past.threat.is_some_and(|threat| threat.capabilities.contains(&Capability::Source));
         let mut second_person = context.seeds.stream("second-person");
-        let mut passes = |edit: &Edit| {
-            let capability = if whole_source { Capability::Source } else { capability(edit) };
-            let permission = Permission { capability, stage: past.changes.stage };
-            match self.decide(actor, permission, (past.round_of)(edit.id())) {
+        let of = |actor: Option<&Position>| -> Vec<Decision> {
+            let decide = |edit: &Edit| {
+                let capability = if whole_source { Capability::Source } else { capability(edit) };
+                let permission = Permission { capability, stage: past.changes.stage };
+                self.decide(actor, permission, (past.round_of)(edit.id()))
+            };
+            past.changes.edits.iter().map(decide).collect()
+        };
+        let strictness = |decisions: &Vec<Decision>| {
+            [Decision::Denied, Decision::Held].map(|which| decisions.iter().filter(|&&found| found == which).count())
+        };
+        let candidates = self.positions.iter().filter(able).map(|position| of(Some(position)));
+        let decisions = candidates.min_by_key(strictness).unwrap_or_else(|| of(None));
+        let (mut passed, mut stopped): (Vec<Edit>, Vec<Edit>) = Default::default();
+        for (edit, decision) in past.changes.edits.iter().zip(decisions) {
+            let passes = match decision {
                 Decision::Denied => false,
                 Decision::Held => second_person.chance(self.miss),
                 Decision::Allowed => true,
-            }
-        };
-        let (passed, stopped): (Vec<Edit>, Vec<Edit>) =
-            past.changes.edits.iter().cloned().partition(|edit| passes(edit));
+            };
+            if passes { &mut passed } else { &mut stopped }.push(edit.clone());
+        }
         let happened = ChangeSet { edits: passed, ..past.changes.clone() };
         let wanted = happened.apply(past.before).map_err(|error| DefenseError::Infeasible(error.to_string()))?;
         let stopped: BTreeSet<SampleId> = stopped.iter().map(Edit::id).collect();
@@ -199,6 +210,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         AccessPolicy::PARAMS,
     )
+    .at_version(2)
     .verified(&[Verified {
         against: "decisions by hand for each kind of edit; the binomial law of what a second person misses",
         agreement: "each decision equal; the share that passes within four standard deviations",

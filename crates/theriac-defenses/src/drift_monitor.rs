@@ -147,7 +147,7 @@ impl Defense for DriftMonitor {
     fn monitor(&self, context: &MonitorContext) -> Result<MonitorRecord, DefenseError> {
         // The network before the first round that counts is asked, too.
         let first = context.window.max(1);
-        let needed = first + self.calibration + 1;
+        let needed = self.rounds_needed(context.window);
         if context.rounds.len() < needed {
             let message = format!(
                 "{} rounds are too few: {first} fill the window, {} tell what is usual, and one has to be watched; at least \
@@ -171,6 +171,10 @@ impl Defense for DriftMonitor {
         });
         Ok(MonitorRecord { limit, rounds: rounds.collect(), ..MonitorRecord::default() })
     }
+
+    fn rounds_needed(&self, window: usize) -> usize {
+        window.max(1) + self.calibration + 1
+    }
 }
 
 /// The registry entry.
@@ -186,6 +190,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         DriftMonitor::PARAMS,
     )
+    .at_version(2)
     .verified(&[Verified {
         against: "numpy and scipy on 40 charts (scripts/verify/charts.py); rounds whose labels were changed by hand",
         agreement: "limits and deviations to 1e-6; the changed round raises the first alarm, equal rounds raise none",

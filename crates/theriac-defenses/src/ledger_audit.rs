@@ -183,6 +183,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         }],
         LedgerAudit::PARAMS,
     )
+    .at_version(2)
     .verified(&[Verified {
         against: "20 random change sets, entered by nobody, by their author, or with another ledger in place of the first",
         agreement: "each changed sample and no other is named, or none, as the rule says; restored data equal those before",

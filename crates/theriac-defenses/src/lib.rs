@@ -264,6 +264,12 @@ pub trait Defense: Send + Sync {
         Err(DefenseError::NoSuchHook("watch retrainings"))
     }
 
+    /// How many rounds [`Defense::monitor`] needs, where each network is trained on `window` of them.
+    fn rounds_needed(&self, window: usize) -> usize {
+        let _ = window;
+        0
+    }
+
     /// Is this model backdoored, for which class, by what trigger? Of the metrics, `target_named` is not the defense's to tell.
     ///
     /// # Errors

@@ -102,6 +102,7 @@ pub static ENTRY: DefenseEntry = DefenseEntry {
         SourceDiversity::PARAMS,
     )
     .certifying(Unit::Sources)
+    .at_version(2)
     .verified(&[Verified {
         against: "the votes and radii of `dpa`, which has a record of its own; five hostile contents of one source of five, in a toy",
         agreement: "no answer that is certified against one source changes",
@@ -155,7 +156,9 @@ mod tests {
         // Whoever delivers nothing moves nobody else: the other parts are what they were.
         let without = data.select(&(0..data.len()).filter(|index| !own.contains(index)).collect::<Vec<_>>());
         let (parts, fewer) = (defense().parts(&data), defense().parts(&without));
-        assert!((0..5).all(|at| (at == 2) == fewer[at].is_empty() && (at == 2 || fewer[at].digest() == parts[at].digest())));
+        assert!(
+            (0..5).all(|at| (at == 2) == fewer[at].is_empty() && (at == 2 || fewer[at].digest() == parts[at].digest()))
+        );
         let changed = |edit: &dyn Fn(&mut ChangeSet, usize)| {
             let mut changes = ChangeSet::new("test", Role::Supplier, Stage::Collect);
             own.iter().for_each(|&index| edit(&mut changes, index));

@@ -209,6 +209,11 @@ pub trait Bench: Sync {
         1
     }
 
+    /// How many trainings a defense that watches them needs to see, of victims of this recipe.
+    fn rounds_needed(&self, _monitor: &MethodRecord, _recipe: &MethodRecord, _facts: &Facts) -> usize {
+        2
+    }
+
     /// What a step is expected to take.
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost;
 

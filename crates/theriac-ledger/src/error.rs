@@ -28,7 +28,7 @@ pub enum LedgerError {
     There(PathBuf),
     /// The last line is cut.
     #[error(
-        "failed to continue the ledger in `{}`: its last line is cut, as by an interrupted append ({bytes} bytes); `theriac ledger heal` \
+        "failed to accept the ledger in `{}`: its last line is cut, as by an interrupted append ({bytes} bytes); `theriac ledger heal` \
          sets them aside in a file, and nothing is lost", folder.display()
     )]
     Cut {
@@ -39,7 +39,7 @@ pub enum LedgerError {
     },
     /// It is not sound.
     #[error(
-        "failed to continue the ledger in `{}`: it is not sound ({first}; {count} in all). `theriac ledger verify` lists them; go on from a copy \
+        "failed to accept the ledger in `{}`: it is not sound ({first}; {count} in all). `theriac ledger verify` lists them; go on from a copy \
          that is sound", folder.display()
     )]
     Damaged {

@@ -59,12 +59,14 @@ impl Ledger {
         let (chain, line) = Chain::begin(secret, role, time, draft)?;
         create_folder(folder)?;
         let path = folder.join(FILE);
-        let created = OpenOptions::new().write(true).create_new(true).open(&path);
-        let mut file = created.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => LedgerError::There(folder.to_owned()),
-            _ => FileError::at("write", &path)(error).into(),
-        })?;
-        let written = file.lock().and_then(|()| file.write_all(line.as_bytes())).and_then(|()| file.sync_all());
+        // An empty file is what healing leaves of a ledger whose first line was cut.
+        let opened = OpenOptions::new().append(true).create(true).open(&path);
+        let mut file = opened.map_err(FileError::at("write", &path))?;
+        let length = file.lock().and_then(|()| file.metadata()).map_err(FileError::at("lock", &path))?.len();
+        if length > 0 {
+            return Err(LedgerError::There(folder.to_owned()));
+        }
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
         if let Err(error) = written {
             // Half a first line is of no use to anybody.
             drop(fs::remove_file(&path));

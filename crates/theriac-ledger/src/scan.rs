@@ -59,9 +59,14 @@ impl Scan {
     /// The rows of the table at `path`, by their number, counted from 1: the head of the table is row 1 if it has one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or is no text.
     pub fn table(path: &Path) -> Result<Self, FileError> {
         let text = fs::read(path).map_err(FileError::at("read", path))?;
+        if text.contains(&0) {
+            let message = "it is no text, and so no table; files are recorded as samples of their folder";
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, message);
+            return Err(FileError::at("read the rows of", path)(error));
+        }
         let content = |(at, row): (usize, &[u8])| ((at + 1).to_string(), of(b"row", row));
         Ok(Self::new(rows(&text).into_iter().enumerate().map(content)))
     }

@@ -163,8 +163,8 @@ fn defense_sentence(
     Some(text)
 }
 
-/// `raises an alarm about 10 of 10, after 0.4 rounds on average`, or that it never does.
-fn monitor_words(group: &Group) -> Option<String> {
+/// `raises an alarm in 10 of 10 runs, 0.4 rounds after the attack began on average`, or that it never does.
+pub fn monitor_words(group: &Group) -> Option<String> {
     let noticed: Vec<f64> = group.ok().filter_map(|cell| cell.metrics.get("detected").copied()).collect();
     let (count, all) = (noticed.iter().filter(|noticed| **noticed > 0.0).count(), noticed.len());
     if all == 0 {
@@ -177,10 +177,10 @@ fn monitor_words(group: &Group) -> Option<String> {
         Some(delay) => {
             let rounds = plain((delay.mean * 10.0).round() / 10.0);
             format!(
-                "raises an alarm about {count} of {all}, {rounds} rounds after the attack began on average{false_alarms}"
+                "raises an alarm in {count} of {all} runs, {rounds} rounds after the attack began on average{false_alarms}"
             )
         }
-        None => format!("NEVER raises an alarm about it ({all} of {all} go unnoticed){false_alarms}"),
+        None => format!("NEVER raises an alarm about it (in none of {all} runs){false_alarms}"),
     })
 }
 
@@ -287,9 +287,9 @@ mod tests {
             findings(&settings[0], Methods(&[&SOURCE])).remove(0).defenses.concat()
         };
         let never = watched(&[("detected", 0.0), ("false_alarm_rate", 0.0)]);
-        assert!(never.contains("NEVER raises an alarm about it (3 of 3 go unnoticed) (false alarms: 0.0 %"), "{never}");
+        assert!(never.contains("NEVER raises an alarm about it (in none of 3 runs) (false alarms: 0.0 %"), "{never}");
         let soon = watched(&[("detected", 1.0), ("detection_delay", 2.0)]);
-        assert!(soon.contains("raises an alarm about 3 of 3, 2 rounds after the attack began on average"), "{soon}");
+        assert!(soon.contains("raises an alarm in 3 of 3 runs, 2 rounds after the attack began on average"), "{soon}");
     }
 
     #[test]

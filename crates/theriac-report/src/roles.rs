@@ -2,7 +2,7 @@
 //!
 //! An organisation says what each of its roles may do: permissions of the form `capability@stage`. A role can carry out an attack if it may
 //! do all that the attack's threat model asks for, at its stage. What an attack does was measured: the damage of a role is that of the
-//! worst attack that it can carry out, seed by seed. A permission that takes a second person, or holds only for some rounds, counts in full: what
+//! worst measured attack that it can carry out, seed by seed. A permission that takes a second person, or holds only for some rounds, counts in full: what
 //! these conditions leave is measured by `access-policy`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,8 @@ pub struct Reach {
     pub role: String,
     /// The attacks that it can carry out, with their damage, worst first.
     pub attacks: Vec<(String, Spread)>,
-    /// The worst one of each seed.
-    pub damage: Spread,
+    /// The worst one of each seed; `None` if nothing that it can do was measured.
+    pub damage: Option<Spread>,
 }
 
 /// What is gained where one role loses one permission.
@@ -33,8 +33,8 @@ pub struct Withdrawal {
     pub role: String,
     /// The permission.
     pub permission: Permission,
-    /// The damage of this role without it.
-    pub left: Spread,
+    /// The damage of this role without it; `None` if nothing that it can then do was measured.
+    pub left: Option<Spread>,
     /// By how much the damage of a role, averaged over all roles, falls.
     pub gain: Spread,
 }
@@ -46,6 +46,8 @@ pub struct Roles {
     pub reach: Vec<Reach>,
     /// Each permission of each role, the most valuable first.
     pub withdrawals: Vec<Withdrawal>,
+    /// What was measured and nobody in the organisation can carry out, worst first.
+    pub outside: Vec<(String, Spread)>,
 }
 
 /// The damage of each attack by seed.
@@ -59,37 +61,49 @@ pub fn roles(
 ) -> Option<Roles> {
     let damages = damages(cells, threat);
     let seeds = common_seeds(&damages);
-    let worst = |may: &[Permission]| -> Vec<f64> {
+    if seeds.is_empty() {
+        return None;
+    }
+    let worst = |may: &[Permission]| -> Option<Vec<f64>> {
         let open: Vec<_> = damages.values().filter(|(threat, _)| allows(may, threat)).collect();
         let of = |seed| open.iter().map(|(_, by_seed)| by_seed[seed]).fold(0.0, f64::max);
-        seeds.iter().map(of).collect()
+        (!open.is_empty()).then(|| seeds.iter().map(of).collect())
     };
-    let reach = organisation.positions.iter().map(|role| {
-        let may = role.permissions();
-        let open = damages.iter().filter(|(_, (threat, _))| allows(&may, threat));
+    let attacks = |open: &dyn Fn(&ThreatModel) -> bool| {
+        let open = damages.iter().filter(|(_, (threat, _))| open(threat));
         let spread = |(name, (_, by_seed)): (&String, &(ThreatModel, BTreeMap<u64, f64>))| {
             Some((name.clone(), Spread::of(&seeds.iter().map(|seed| by_seed[seed]).collect::<Vec<_>>())?))
         };
         let mut attacks: Vec<(String, Spread)> = open.filter_map(spread).collect();
         attacks.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
-        Some(Reach { role: role.name.clone(), attacks, damage: Spread::of(&worst(&may))? })
+        attacks
+    };
+    let reach = organisation.positions.iter().map(|role| {
+        let may = role.permissions();
+        let damage = worst(&may).and_then(|worst| Spread::of(&worst));
+        Reach { role: role.name.clone(), attacks: attacks(&|threat| allows(&may, threat)), damage }
     });
-    let reach: Option<Vec<Reach>> = reach.collect();
+    let reach: Vec<Reach> = reach.collect();
+    let anybody =
+        |threat: &ThreatModel| organisation.positions.iter().any(|position| allows(&position.permissions(), threat));
+    let outside = attacks(&|threat| !anybody(threat));
     let mut withdrawals = Vec::new();
     for role in &organisation.positions {
         let may = role.permissions();
-        let before = worst(&may);
+        let Some(before) = worst(&may) else { continue };
         for permission in &may {
             let rest: Vec<Permission> = may.iter().copied().filter(|other| other != permission).collect();
             let after = worst(&rest);
             let count = organisation.positions.len() as f64;
+            let left = after.as_ref().and_then(|after| Spread::of(after));
+            let after = after.unwrap_or_else(|| vec![0.0; before.len()]);
             let gain: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (before - after) / count).collect();
-            let (left, gain) = (Spread::of(&after)?, Spread::of(&gain)?);
+            let gain = Spread::of(&gain)?;
             withdrawals.push(Withdrawal { role: role.name.clone(), permission: *permission, left, gain });
         }
     }
     withdrawals.sort_by(|a, b| b.gain.mean.total_cmp(&a.gain.mean));
-    Some(Roles { reach: reach?, withdrawals })
+    Some(Roles { reach, withdrawals, outside })
 }
 
 /// What attacks without a defense did: how far their success lies above that on a clean model, or how far the accuracy fell, whichever is
@@ -145,10 +159,15 @@ impl Roles {
                 .to_owned();
         for reach in &self.reach {
             let worst = reach.attacks.first().map_or("nothing that was measured".to_owned(), |(name, _)| name.clone());
-            text.push_str(&format!("  {:<20} {:<15} {worst}\n", reach.role, number(&reach.damage)));
+            let damage = reach.damage.as_ref().map_or("    -".to_owned(), number);
+            text.push_str(&format!("  {:<20} {damage:<15} {worst}\n", reach.role));
             for (name, spread) in reach.attacks.iter().skip(1) {
                 text.push_str(&format!("  {:<20} {:<15} {name}\n", "", number(spread)));
             }
+        }
+        for (at, (name, spread)) in self.outside.iter().enumerate() {
+            let nobody = if at == 0 { "(nobody may)" } else { "" };
+            text.push_str(&format!("  {nobody:<20} {:<15} {name}\n", number(spread)));
         }
         text.push_str(
             "permissions by what their withdrawal takes from the damage of a role, averaged over all roles\n",
@@ -157,6 +176,7 @@ impl Roles {
             let permission = String::from(withdrawal.permission);
             text.push_str(&format!("  {:<20} {:<20} {}\n", withdrawal.role, permission, number(&withdrawal.gain)));
         }
+        text.push_str("a permission that takes a second person or holds for some rounds counts in full; `access-policy` measures what is left\n");
         text
     }
 }
@@ -206,7 +226,8 @@ mod tests {
     #[test]
     fn a_role_does_what_its_worst_attack_does() {
         let found = roles(&organisation(TWO).unwrap(), &cells(), known).unwrap();
-        let damage: Vec<f64> = found.reach.iter().map(|reach| (1000.0 * reach.damage.mean).round() / 1000.0).collect();
+        let damage: Vec<f64> =
+            found.reach.iter().map(|reach| (1000.0 * reach.damage.unwrap().mean).round() / 1000.0).collect();
         assert_eq!(damage, [0.81, 0.5]);
         let names: Vec<&str> = found.reach[0].attacks.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["patch", "flip"]);

@@ -4,6 +4,7 @@ use theriac_core::MethodInfo;
 use theriac_core::record::CellRecord;
 
 use crate::figures::Methods;
+use crate::findings::monitor_words;
 use crate::group::{Group, matches};
 use crate::setting::{Setting, settings};
 use crate::spread::Spread;
@@ -70,6 +71,7 @@ fn group_rows(setting: &Setting, group: &Group, methods: Methods, lines: &mut Ve
             number(group.spread("fpr")),
         ];
         lines.push(row(&name, &measured.to_string(), cells));
+        lines.extend(monitor_words(group).map(|words| format!("{indent}  {words}")));
         lines.extend(certified(group, methods).map(|words| format!("{indent}  {words}")));
     } else {
         lines.push(row(&name, "0", Default::default()));

@@ -65,7 +65,7 @@ impl Plan {
             say(&format!("  {kind:<9} {count:>6}"))?;
         }
         say(&format!("sharing saves {} steps; {} are in the store", summary.shared, summary.in_store))?;
-        let (time, memory) = (duration(summary.seconds), summary.memory_mib);
+        let (time, memory) = (duration(summary.seconds), summary.memory_mib + 0.0);
         say(&format!("about {time} and {memory:.0} MiB of working memory with {jobs} at a time"))?;
         if self.verbose {
             for step in &plan.steps {

@@ -95,7 +95,13 @@ impl Results {
                 let results = Read::read(&folder)?;
                 let found = theriac_report::roles(&organisation, &results.cells, theriac_attacks::threat_of);
                 let found = found.ok_or_else(|| {
-                    Failure::Step(format!("no seed in {} has an undefended cell of every attack", folder.display()))
+                    let attacked = results.cells.iter().any(|cell| cell.attack.name != "none");
+                    let what = if attacked {
+                        "no seed has an undefended cell of every attack"
+                    } else {
+                        "no attack was measured"
+                    };
+                    Failure::Step(format!("failed to tell the damage of roles in {}: {what}", folder.display()))
                 })?;
                 if let Some(path) = figure {
                     let drawing = found.figure().map_err(theriac_report::ReportError::from)?;

@@ -152,6 +152,13 @@ impl Bench for Workbench {
         TrainConfig::from_values(&recipe.params).map_or(1, |recipe| recipe.rounds)
     }
 
+    fn rounds_needed(&self, monitor: &MethodRecord, recipe: &MethodRecord, facts: &Facts) -> usize {
+        let window = TrainConfig::from_values(&recipe.params).map_or(1, |recipe| recipe.window);
+        let entry = theriac_defenses::find(&monitor.name);
+        let defense = entry.and_then(|entry| (entry.check)(&monitor.params, facts).ok());
+        defense.map_or(2, |defense| defense.rounds_needed(window).max(2))
+    }
+
     fn estimate(&self, step: &Step, facts: &Facts) -> Cost {
         estimate::cost(step, facts)
     }

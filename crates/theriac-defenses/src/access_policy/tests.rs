@@ -162,9 +162,41 @@ fn a_permission_holds_in_its_rounds_alone() {
 }
 
 #[test]
+fn the_attacker_is_who_is_restricted_least() {
+    let before = stripes(60, 1);
+    let mut changes = ChangeSet::new("test", Role::Engineer, Stage::Store);
+    changes.relabel(&before, 3, 1);
+    let labels = Some(threat(&[Capability::Labels], Stage::Store));
+    let (alone, held) = ("\"labels@store\"", "{ permission = \"labels@store\", needs = \"second-person\" }");
+    for (at, may) in [
+        // Of two grants to the same effect the more generous one counts, and so it is with two roles.
+        format!("[{alone}, {held}]"),
+        format!("[{held}, {alone}]"),
+        format!("[{held}]\n[[role]]\nname = \"b\"\nmay = [{alone}]"),
+        format!("[{alone}]\n[[role]]\nname = \"b\"\nmay = [{held}]"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [known, _] = from_file(&may, &format!("least-{at}"));
+        assert!(passed(&known.unwrap(), &changes, labels, 1).1.is_empty(), "{may}");
+    }
+}
+
+#[test]
 fn faults_are_named() {
-    let nobody = policy([("withdraw", "weights@store".into())]).err().unwrap();
-    assert_eq!(nobody, "failed to accept `withdraw`: nobody in the organisation may do `weights@store`");
+    let nobody = policy([("withdraw", "labels@train".into())]).err().unwrap();
+    assert_eq!(nobody, "failed to accept `withdraw`: nobody in the organisation may do `labels@train`");
+    let unseen = policy([("withdraw", "weights@distribute".into())]).err().unwrap();
+    assert!(
+        unseen.contains("`weights@distribute` is no change of data, and this policy sees nothing else"),
+        "{unseen}"
+    );
+    let hash = policy([("blake3", "00".into())]).err().unwrap();
+    assert!(hash.contains("the hash of an `organisation`, and none is named"), "{hash}");
+    let [_, typo] = from_file("[{ permission = \"labels@store\", need = \"second-person\" }]", "typo");
+    let typo = typo.err().unwrap();
+    assert!(typo.contains("unknown field `need`, expected one of `permission`, `needs`, `rounds`"), "{typo}");
     let unknown = policy([("second_person", "labels".into())]).err().unwrap();
     assert!(unknown.contains("`labels` is no permission"), "{unknown}");
     let missing = policy([("organisation", "no/such.toml".into())]).err().unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use theriac_core::record::{MethodRecord, is_control_filter};
-use theriac_core::{Hook, Kind, MethodInfo};
+use theriac_core::{Facts, Hook, Kind, MethodInfo};
 
 use super::fault::{Fault, Rule};
 use super::method::{Choice, Table, choices};
@@ -137,8 +137,8 @@ impl Checker<'_> {
                 let errors = self.bench.check_train(&choice.record, &card.facts);
                 self.faults.extend(errors.iter().map(|error| choice.fault(error)));
             }
+            self.monitors(&defenses, &train, &card.facts);
         }
-        self.monitors(&defenses, &train);
         let attacks = self.once(attacks);
         let known: Vec<&str> = attacks.iter().map(|attack| attack.name.as_str()).collect();
         let against: Vec<_> = defenses.iter().map(|(_, table)| self.against(table, &known)).collect();
@@ -332,16 +332,22 @@ impl Checker<'_> {
     }
 
     /// What watches retrainings needs some.
-    fn monitors(&mut self, defenses: &[(Choice, Table)], trains: &[Choice]) {
+    fn monitors(&mut self, defenses: &[(Choice, Table)], trains: &[Choice], facts: &Facts) {
         let watches = |info: &MethodInfo| info.hooks.contains(&Hook::Monitor);
-        let Some((monitor, _)) = defenses.iter().find(|(choice, _)| choice.info.is_some_and(watches)) else { return };
-        if trains.iter().any(|train| self.bench.rounds(&train.record) == 1) {
-            let message = format!(
-                "{} watches a network that is trained again and again; say in [train] in how many `rounds`, and on how many \
-                 of them (`window`) each network is trained",
-                monitor.record.name
-            );
-            self.faults.push(monitor.fault_whole(Rule::Refused(message)));
+        for (monitor, _) in defenses.iter().filter(|(choice, _)| choice.info.is_some_and(watches)) {
+            let lacking = trains.iter().find_map(|train| {
+                let needed = self.bench.rounds_needed(&monitor.record, &train.record, facts);
+                let rounds = self.bench.rounds(&train.record);
+                (rounds < needed).then_some((rounds, needed))
+            });
+            if let Some((rounds, needed)) = lacking {
+                let message = format!(
+                    "{} watches a network that is trained again and again, and needs {needed} rounds, not {rounds}; say in \
+                     [train] in how many `rounds`, and on how many of them (`window`) each network is trained",
+                    monitor.record.name
+                );
+                self.faults.push(monitor.fault_whole(Rule::Refused(message)));
+            }
         }
     }
 

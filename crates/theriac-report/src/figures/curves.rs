@@ -32,7 +32,8 @@ fn figure(setting: &Setting, topic: &Topic) -> Result<Option<Figure>, PlotError>
         let Some(group) = setting.undefended(variant) else { continue };
         panels.extend(panel(setting, group, topic.panel(setting, variant), "epoch", &mut seeds));
     }
-    if panels.is_empty() {
+    // A single point, as where no curve was kept, is no curve.
+    if panels.iter().all(|panel| panel.curves.iter().all(|curve| curve.points.len() < 2)) {
         return Ok(None);
     }
     let attack = &topic.title;

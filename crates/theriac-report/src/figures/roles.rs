@@ -10,14 +10,14 @@ pub fn figure(roles: &Roles) -> Result<Figure, PlotError> {
     let (mut rows, mut whiskers) = (Vec::new(), Vec::new());
     for reach in &roles.reach {
         rows.push(reach.role.clone());
-        whiskers.push(Some(whisker(&reach.damage, Paint::Vermillion, Marker::Diamond)));
+        whiskers.push(reach.damage.as_ref().map(|damage| whisker(damage, Paint::Vermillion, Marker::Diamond)));
         for withdrawal in roles.withdrawals.iter().filter(|withdrawal| withdrawal.role == reach.role) {
             rows.push(format!("without {}", String::from(withdrawal.permission)));
-            whiskers.push(Some(whisker(&withdrawal.left, Paint::Blue, Marker::Disc)));
+            whiskers.push(withdrawal.left.as_ref().map(|left| whisker(left, Paint::Blue, Marker::Disc)));
         }
     }
-    let seeds = roles.reach.iter().map(|reach| reach.damage.n).max().unwrap_or(0);
-    let title = "Damage of the worst attack of each role".to_owned();
+    let seeds = roles.reach.iter().filter_map(|reach| Some(reach.damage.as_ref()?.n)).max().unwrap_or(0);
+    let title = "Worst attack of each role (red), and without one permission (blue)".to_owned();
     let axis = Axis::whole_percent("damage (%)");
     let panels = vec![WhiskerPanel { title: title.clone(), axis, whiskers }];
     let caption = format!(

@@ -9,7 +9,7 @@ use theriac_ledger::{Anchor, Proof, Version, utc};
 
 use super::line;
 use super::place::Place;
-use crate::commands::{Failure, say};
+use crate::commands::{Failure, note, say};
 
 #[derive(Args, Debug)]
 pub struct Prove {
@@ -33,7 +33,11 @@ impl Prove {
             return check(place, path, self.anchor.as_deref());
         }
         let ledger = place.open()?;
-        let proof = ledger.chain().prove(self.sample.as_deref().unwrap_or_default());
+        let sample = self.sample.as_deref().unwrap_or_default();
+        if !ledger.chain().state().samples().contains_key(sample) {
+            note(format_args!("no entry knows `{sample}`: this proves that it never was among the samples"));
+        }
+        let proof = ledger.chain().prove(sample);
         let text = proof.map(|proof| proof.text()).unwrap_or_default();
         deliver(&text, self.out)
     }
