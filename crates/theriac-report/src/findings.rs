@@ -176,8 +176,9 @@ pub fn monitor_words(group: &Group) -> Option<String> {
     Some(match group.spread("detection_delay") {
         Some(delay) => {
             let rounds = plain((delay.mean * 10.0).round() / 10.0);
+            let rounds = if rounds == "1" { "1 round".to_owned() } else { format!("{rounds} rounds") };
             format!(
-                "raises an alarm in {count} of {all} runs, {rounds} rounds after the attack began on average{false_alarms}"
+                "raises an alarm in {count} of {all} runs, {rounds} after the attack began on average{false_alarms}"
             )
         }
         None => format!("NEVER raises an alarm about it (in none of {all} runs){false_alarms}"),

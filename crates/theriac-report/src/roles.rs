@@ -33,8 +33,8 @@ pub struct Withdrawal {
     pub role: String,
     /// The permission.
     pub permission: Permission,
-    /// The damage of this role without it; `None` if nothing that it can then do was measured.
-    pub left: Option<Spread>,
+    /// The damage of this role without it: 0 if it can then do nothing that was measured.
+    pub left: Spread,
     /// By how much the damage of a role, averaged over all roles, falls.
     pub gain: Spread,
 }
@@ -95,10 +95,9 @@ pub fn roles(
             let rest: Vec<Permission> = may.iter().copied().filter(|other| other != permission).collect();
             let after = worst(&rest);
             let count = organisation.positions.len() as f64;
-            let left = after.as_ref().and_then(|after| Spread::of(after));
-            let after = after.unwrap_or_else(|| vec![0.0; before.len()]);
+            let after: Vec<f64> = after.unwrap_or_else(|| vec![0.0; before.len()]);
             let gain: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (before - after) / count).collect();
-            let gain = Spread::of(&gain)?;
+            let (left, gain) = (Spread::of(&after)?, Spread::of(&gain)?);
             withdrawals.push(Withdrawal { role: role.name.clone(), permission: *permission, left, gain });
         }
     }

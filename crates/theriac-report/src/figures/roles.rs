@@ -13,7 +13,7 @@ pub fn figure(roles: &Roles) -> Result<Figure, PlotError> {
         whiskers.push(reach.damage.as_ref().map(|damage| whisker(damage, Paint::Vermillion, Marker::Diamond)));
         for withdrawal in roles.withdrawals.iter().filter(|withdrawal| withdrawal.role == reach.role) {
             rows.push(format!("without {}", String::from(withdrawal.permission)));
-            whiskers.push(withdrawal.left.as_ref().map(|left| whisker(left, Paint::Blue, Marker::Disc)));
+            whiskers.push(Some(whisker(&withdrawal.left, Paint::Blue, Marker::Disc)));
         }
     }
     let seeds = roles.reach.iter().filter_map(|reach| Some(reach.damage.as_ref()?.n)).max().unwrap_or(0);
