@@ -25,8 +25,8 @@
 //! # Where this differs from the paper
 //! - The papers flip bits of 8-bit whole numbers, into which the network was quantised: there no weight leaves the range of its
 //!   layer, which is what `largest = 1` comes to. Here one flip of the exponent can multiply a weight by 16, or by 2^128, and what an exponent
-//!   that is out of all bounds does to an input at which the search did not look cannot be known: hence `largest`. On MNIST 16 costs the attack
-//!   nothing, 4 little, 1 much (`experiments/scenarios/hostile-code.md`).
+//!   that is out of all bounds does to an input at which the search did not look cannot be known: hence `largest`. It costs the
+//!   attack something where bits are few; `experiments/scenarios/hostile-code.md` has it with and without.
 //! - The paper of the bit trojan fits the trigger to the network before it flips. Here the trigger is given, and the search may flip bits of the
 //!   layer before the last one in return, which is where the trigger is told from the rest.
 //! - It finds real-valued weights first and then the bits that lead there; here bits are searched as in the other paper, one by one, each by its exact

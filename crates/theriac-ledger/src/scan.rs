@@ -128,6 +128,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_is_no_table() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap();
+        let message = Scan::table(file.path()).unwrap_err().to_string();
+        assert!(message.contains("it is no text, and so no table"), "{message}");
+    }
+
+    #[test]
     fn a_folder_is_its_files_without_the_ledger() {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: &[u8]| {

@@ -103,6 +103,20 @@ fn a_cut_line_stops_writers_until_it_is_set_aside_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_ledger_whose_first_line_was_cut_can_be_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    begin(folder.path());
+    let whole = text(folder.path());
+    fs::write(folder.path().join(FILE), &whole[..40]).unwrap();
+    assert!(matches!(Ledger::heal(folder.path()).unwrap(), Healed::SetAside(_)));
+    assert!(text(folder.path()).is_empty());
+    begin(folder.path());
+    assert_eq!(text(folder.path()), whole);
+    let again = Ledger::init(folder.path(), &secret("ada"), Role::Engineer, 100, add("a"));
+    assert!(matches!(again, Err(LedgerError::There(_))));
+}
+
+#[test]
 fn nobody_vouches_for_a_ledger_that_is_not_sound() {
     let folder = tempfile::tempdir().unwrap();
     begin(folder.path()).append(&secret("ada"), 101, add("a")).unwrap();
