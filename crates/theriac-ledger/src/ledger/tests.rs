@@ -112,8 +112,10 @@ fn a_ledger_whose_first_line_was_cut_can_be_begun_again() {
     assert!(text(folder.path()).is_empty());
     begin(folder.path());
     assert_eq!(text(folder.path()), whole);
-    let again = Ledger::init(folder.path(), &secret("ada"), Role::Engineer, 100, add("a"));
+    let init = draft(Action::Init { data: "toy".to_owned(), form: Form::Items });
+    let again = Ledger::init(folder.path(), &secret("ada"), Role::Engineer, 100, init);
     assert!(matches!(again, Err(LedgerError::There(_))));
+    assert_eq!(text(folder.path()), whole);
 }
 
 #[test]
