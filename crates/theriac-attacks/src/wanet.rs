@@ -185,15 +185,18 @@ impl Field {
             (value + noise as f32).clamp(-1.0, 1.0)
         };
         let pairs = self.places.iter().zip(draws.chunks_exact(2));
-        Self::at(pairs.map(|(&[x, y], draw)| [moved(x, draw[0]), moved(y, draw[1])]).collect(), self.shape)
+        let tap = |(&[x, y], draw): (&[f32; 2], &[f64])| Tap::new([moved(x, draw[0]), moved(y, draw[1])], self.shape);
+        // Nobody asks for the places of a field that is used once.
+        Self { shape: self.shape, places: Vec::new(), taps: pairs.map(tap).collect() }
     }
 
     fn bend_bytes(&self, image: &mut [u8]) {
-        let clean = image.to_vec();
+        // Each pixel is read four times.
+        let clean: Vec<f32> = image.iter().copied().map(f32::from).collect();
         let plane = self.taps.len();
         for (image, clean) in image.chunks_exact_mut(plane).zip(clean.chunks_exact(plane)) {
             for (pixel, tap) in image.iter_mut().zip(&self.taps) {
-                let value = tap.read(|at| f32::from(clean[at]));
+                let value = tap.read(|at| clean[at]);
                 // Rounds half up; `f32::round` is a call.
                 let whole = value as u8;
                 *pixel = whole + u8::from(value - f32::from(whole) >= 0.5);
