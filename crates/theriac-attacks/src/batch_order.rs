@@ -22,7 +22,7 @@
 //! - The paper's attacker with access to the network. Its other one trains a surrogate beside, since it sees nothing but the data that are asked
 //!   for; whoever wrote the training code sees the network.
 //! - Of the paper's attacks those that reorder batches and those that reorder samples; none that repeats samples for the sake of their loss,
-//!   and none with a trigger. Training refuses an order that leaves out a sample or repeats one.
+//!   and none with a trigger. Training refuses an order that leaves out a sample or repeats one, but for that of `weighted`.
 //! - Losses are those of images before augmentation.
 //! - `weighted` is of no paper: it is what one line of a data loader can do, a sampler with weights.
 //!

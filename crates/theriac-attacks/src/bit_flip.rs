@@ -19,8 +19,8 @@
 //! ```
 //! Weights are single-precision numbers, (-1)^sign 2^(exponent - 127) (1 + fraction / 2^23) with 1, 8 and 23 bits. A flip of the sign bit negates a
 //! weight, one of bit k of the exponent multiplies it by 2^(2^k) or divides it so, and one of bit k of the fraction adds or takes away 2^(k - 23) of its
-//! power of two. A value that is more than `largest` times as large as the largest weight of its layer was is never chosen, and so nothing that is
-//! no finite number.
+//! power of two. A value that is more than `largest` times as large as the largest weight of its layer was is never chosen, nor what is no
+//! finite number.
 //!
 //! # Where this differs from the paper
 //! - The papers flip bits of 8-bit whole numbers, into which the network was quantised: there no weight leaves the range of its
@@ -69,8 +69,8 @@ config! {
         bits: usize = 20, Range::Whole(0, 10_000), "bits";
         /// Weights of each of both layers whose bits are tried for every flip.
         considered: usize = 100, Range::Whole(1, 100_000), "weights";
-        /// How large a flip may make a weight, next to the largest of its layer.
-        largest: f64 = 16.0, Range::Number(1.0, 1e30), "times";
+        /// How large a flip may make a weight, next to the largest of its layer; with 1e40 as large as any finite number.
+        largest: f64 = 16.0, Range::Number(1.0, 1e40), "times";
         /// Images that the attacker has.
         samples: usize = 500, Range::Whole(10, 10_000), "samples";
     }

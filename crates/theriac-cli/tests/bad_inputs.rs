@@ -222,6 +222,14 @@ fn no_seeds_are_refused() {
 }
 
 #[test]
+fn a_monitor_without_the_rounds_that_it_needs_is_refused_before_anything_is_trained() {
+    let monitor = ("\"deep-knn\"", "\"drift-monitor\"");
+    refused(&[monitor], &["defense[drift-monitor]", "needs 12 rounds, not 1", "say in [train]"]);
+    let rounds = ("epochs = 1", "epochs = 1\nrounds = 9\nwindow = 2");
+    refused(&[monitor, rounds], &["defense[drift-monitor]", "needs 13 rounds, not 9"]);
+}
+
+#[test]
 fn an_axis_without_values_is_refused() {
     refused(&[("rate = 0.1", "rate = []")], &["attack[badnets].rate", "list is empty"]);
 }

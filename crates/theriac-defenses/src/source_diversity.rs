@@ -50,15 +50,15 @@ config! {
 }
 
 /// The checked config.
-struct Checked {
+struct BySource {
     config: SourceDiversity,
     sources: usize,
 }
 
 impl SourceDiversity {
-    fn check(self, facts: &Facts) -> Result<Checked, Vec<ParamError>> {
+    fn check(self, facts: &Facts) -> Result<BySource, Vec<ParamError>> {
         match facts.sources > 1 {
-            true => Ok(Checked { config: self, sources: facts.sources }),
+            true => Ok(BySource { config: self, sources: facts.sources }),
             false => Err(vec![one_source("epochs")]),
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn one_source(key: &str) -> ParamError {
     ParamError::new(key, "the training set comes from one source; `sources` of `[data]` says from how many it comes")
 }
 
-impl Checked {
+impl BySource {
     /// The samples of each source, those of one in an order that depends on their content alone.
     fn parts(&self, data: &Dataset) -> Vec<Dataset> {
         let sources = (0..self.sources as u16).map(SourceId);
@@ -82,7 +82,7 @@ impl Checked {
     }
 }
 
-impl Defense for Checked {
+impl Defense for BySource {
     fn certify(&self, context: &CertifyContext) -> Result<Vec<Vec<Certificate>>, DefenseError> {
         vote(context, &self.parts(context.data), &self.config.recipe(context.recipe))
     }
@@ -128,8 +128,8 @@ mod tests {
         data.with_sources(&sources)
     }
 
-    fn defense() -> Checked {
-        Checked { config: SourceDiversity { epochs: None, batch: None }, sources: 5 }
+    fn defense() -> BySource {
+        BySource { config: SourceDiversity { epochs: None, batch: None }, sources: 5 }
     }
 
     fn answers(data: &Dataset) -> Vec<Certificate> {

@@ -124,6 +124,18 @@ mod tests {
     use theriac_core::record::CertifiedPoint;
 
     #[test]
+    fn what_a_monitor_noticed_is_told_below_its_row() {
+        let (source, monitor) = (method("source", json!({"rate": 0.1})), method("monitor", json!({})));
+        let cells =
+            [cell(&source, &monitor, 1, &[("clean_accuracy", 0.9), ("detected", 1.0), ("detection_delay", 2.0)])];
+        let text = table(&cells, &[]);
+        assert!(
+            text.contains("    raises an alarm in 1 of 1 runs, 2 rounds after the attack began on average"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_certified_curve_is_told_below_its_row() {
         let (none, dpa) = (method("none", json!({})), method("dpa", json!({})));
         let curve = [(0, 0.956), (40, 0.8), (125, 0.02)];

@@ -72,7 +72,8 @@ impl Search {
     pub fn new(layers: &[Dense], both: [(&Matrix, Vec<Label>); 2], largest: f64) -> Self {
         let [mut hidden, head] = [&layers[0], &layers[1]].map(Layer::new);
         let limits = [&hidden, &head]
-            .map(|layer| layer.weights.iter().fold(0.0f32, |most, weight| most.max(weight.abs())) * largest as f32);
+            .map(|layer| layer.weights.iter().fold(0.0f32, |most, weight| most.max(weight.abs())))
+            .map(|most| (f64::from(most) * largest).min(f64::from(f32::MAX)) as f32);
         let (mut wanted, mut shares) = (Vec::new(), Vec::new());
         for (rows, labels) in both {
             hidden.reads.extend(rows.iter().map(|row| row.iter().copied().map(f64::from).chain([1.0]).collect()));

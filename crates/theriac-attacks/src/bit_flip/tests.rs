@@ -84,11 +84,22 @@ fn a_search_by_hand() {
     search.write(&mut after);
     let changed = (0..2).map(|at| u8::from(exact(&after[at]) != exact(&layers[at]))).sum::<u8>();
     assert_eq!(changed, 1);
+    // A bound is kept, by every flip.
+    let mut bounded = Search::new(&layers, [(&clean, vec![0]), (&triggered, vec![1])], 1.0);
+    while bounded.flip(10).is_some() {}
+    let mut kept = layers.clone();
+    bounded.write(&mut kept);
+    let largest = |layer: &Dense| layer.weight.iter().chain(&layer.bias).fold(0.0f32, |most, w| most.max(w.abs()));
+    assert!((0..2).all(|at| largest(&kept[at]) <= largest(&layers[at])));
+    assert_ne!(kept, layers);
     // A loss that no flip lowers ends the search.
     while let Some(next) = search.flip(10) {
         assert!(next.loss < flip.loss + 1e-12);
     }
     assert_eq!(search.flip(10), None);
+    // Without a bound it goes beyond what there was.
+    search.write(&mut after);
+    assert!((0..2).any(|at| largest(&after[at]) > largest(&layers[at])));
 }
 
 #[test]

@@ -65,7 +65,8 @@ impl Plan {
             say(&format!("  {kind:<9} {count:>6}"))?;
         }
         say(&format!("sharing saves {} steps; {} are in the store", summary.shared, summary.in_store))?;
-        let (time, memory) = (duration(summary.seconds), summary.memory_mib + 0.0);
+        // Where nothing is left to do, the sum is a negative zero.
+        let (time, memory) = (duration(summary.seconds), summary.memory_mib.abs());
         say(&format!("about {time} and {memory:.0} MiB of working memory with {jobs} at a time"))?;
         if self.verbose {
             for step in &plan.steps {
